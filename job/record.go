@@ -1,0 +1,178 @@
+package job
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// State is where a job stands. The first two are of the status alone; the
+// others are final and stand in records too.
+type State string
+
+// The states of a job.
+const (
+	Queued    State = "queued"
+	Running   State = "running"
+	Done      State = "done"
+	Failed    State = "failed"
+	Cancelled State = "cancelled"
+	Erased    State = "erased"
+)
+
+// Final reports whether nothing follows the state.
+func (s State) Final() bool {
+	return s == Done || s == Failed || s == Cancelled || s == Erased
+}
+
+// Stage is a part of a job's work, and a key of its timings.
+type Stage string
+
+// The stages, in the order in which a job passes them.
+const (
+	StageQueued  Stage = "queued"
+	StageFetch   Stage = "fetch"
+	StageLoad    Stage = "load"
+	StageDecode  Stage = "decode"
+	StageText    Stage = "text"
+	StageDenoise Stage = "denoise"
+	StageVAE     Stage = "vae"
+	StageEncode  Stage = "encode"
+	StageStore   Stage = "store"
+	StageTotal   Stage = "total"
+)
+
+// Stages lists every key of the timings in order.
+func Stages() []Stage {
+	return []Stage{
+		StageQueued, StageFetch, StageLoad, StageDecode, StageText, StageDenoise, StageVAE, StageEncode, StageStore, StageTotal,
+	}
+}
+
+// Timings holds milliseconds by stage.
+type Timings map[Stage]int64
+
+// Add counts d to a stage.
+func (t Timings) Add(stage Stage, d time.Duration) { t[stage] += d.Milliseconds() }
+
+// Progress says what a running job does now. Step counts finished denoising
+// steps of Steps; both are zero outside the denoise stage.
+type Progress struct {
+	Stage Stage `json:"stage"`
+	Step  int   `json:"step"`
+	Steps int   `json:"steps"`
+}
+
+// Attempt is one try at a job. Number counts from one.
+type Attempt struct {
+	ID     string `json:"id"`
+	Number int    `json:"number"`
+}
+
+// ModelInfo names the exact model that made an image.
+type ModelInfo struct {
+	Name   string `json:"name"`
+	Family string `json:"family,omitempty"`
+	Digest string `json:"digest,omitempty"`
+}
+
+// EngineInfo names what ran the model.
+type EngineInfo struct {
+	Device      string `json:"device"`
+	Provider    string `json:"provider"`
+	ONNXRuntime string `json:"onnxruntime"`
+	Worker      string `json:"worker"`
+}
+
+// Parameters are a job's effective values, defaults filled in. The prompts are
+// set only where the configuration asks for a full record.
+type Parameters struct {
+	Prompt         *string `json:"prompt,omitempty"`
+	NegativePrompt *string `json:"negative_prompt,omitempty"`
+
+	Width              int      `json:"width"`
+	Height             int      `json:"height"`
+	Steps              int      `json:"steps"`
+	GuidanceScale      float64  `json:"guidance_scale"`
+	GuidanceRescale    float64  `json:"guidance_rescale"`
+	ImageGuidanceScale *float64 `json:"image_guidance_scale,omitempty"`
+	Seed               int64    `json:"seed"`
+	Images             int      `json:"images"`
+	Scheduler          string   `json:"scheduler"`
+	Strength           *float64 `json:"strength,omitempty"`
+	ClipSkip           int      `json:"clip_skip"`
+
+	Output EffectiveOutput `json:"output"`
+}
+
+// EffectiveOutput is how the images were encoded. Quality does not matter to
+// PNG.
+type EffectiveOutput struct {
+	Format  Format `json:"format"`
+	Quality int    `json:"quality"`
+}
+
+// Image is one published image.
+type Image struct {
+	Key    string `json:"key"`
+	SHA256 string `json:"sha256"`
+	Format Format `json:"format"`
+	Width  int    `json:"width"`
+	Height int    `json:"height"`
+	Bytes  int64  `json:"bytes"`
+	Seed   int64  `json:"seed"`
+}
+
+// Record is the outcome of a job. The first one to be stored is the outcome
+// for ever; storing it is the commit.
+type Record struct {
+	Version    int         `json:"version"`
+	ID         string      `json:"id"`
+	State      State       `json:"state"`
+	Kind       Kind        `json:"kind,omitempty"`
+	Attempt    *Attempt    `json:"attempt,omitempty"`
+	Model      *ModelInfo  `json:"model,omitempty"`
+	Parameters *Parameters `json:"parameters,omitempty"`
+	Images     []Image     `json:"images,omitempty"`
+	Timings    Timings     `json:"timings_ms,omitempty"`
+	Engine     *EngineInfo `json:"engine,omitempty"`
+	Error      *Error      `json:"error,omitempty"`
+	CreatedAt  *time.Time  `json:"created_at,omitempty"`
+	ErasedAt   *time.Time  `json:"erased_at,omitempty"`
+}
+
+// DecodeRecord reads a stored record. Unknown fields are kept out, not
+// refused: a newer worker may have written it.
+func DecodeRecord(data []byte) (*Record, error) {
+	var r Record
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, fmt.Errorf("decode record: %w", err)
+	}
+	if !r.State.Final() {
+		return nil, errors.New("decode record: no final state")
+	}
+	return &r, nil
+}
+
+// Deletions tells what went after the commit, and when.
+type Deletions struct {
+	Version int        `json:"version"`
+	ID      string     `json:"id"`
+	Deleted []Deletion `json:"deleted"`
+}
+
+// Deletion is one thing that is gone: "input", "mask", "scratch".
+type Deletion struct {
+	What string    `json:"what"`
+	At   time.Time `json:"at"`
+}
+
+// Outcome is what the queue publishes when a job has ended.
+type Outcome struct {
+	State State
+	// Code is empty unless the state is failed.
+	Code Code
+	// RecordKey is where the record stands.
+	RecordKey string
+}

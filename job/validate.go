@@ -1,0 +1,149 @@
+package job
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// ValidID reports whether id may name a job, and so stand in an object key.
+func ValidID(id string) bool { return validID.MatchString(id) }
+
+// problems collects everything that is wrong with a job, so that a developer
+// mends it in one go.
+type problems []string
+
+func (p *problems) add(format string, args ...any) { *p = append(*p, fmt.Sprintf(format, args...)) }
+
+func (p problems) err() error {
+	if len(p) == 0 {
+		return nil
+	}
+	return Errorf(InvalidJob, "%s", strings.Join(p, "; "))
+}
+
+// Validate checks the job against the contract and the limits, and reports
+// every problem at once as one *Error with code invalid_job. What only the
+// model knows, such as the multiple of its sizes, the engine checks.
+func (j *Job) Validate(limits Limits) error {
+	limits = HardLimits().Narrow(limits)
+	var p problems
+	j.checkIdentity(&p)
+	j.checkText(&p, limits)
+	j.checkSize(&p, limits)
+	j.checkSampling(&p, limits)
+	j.checkInputs(&p)
+	j.checkOutput(&p)
+	return p.err()
+}
+
+func (j *Job) checkIdentity(p *problems) {
+	if j.Version != Version {
+		p.add("version: must be %d", Version)
+	}
+	if !ValidID(j.ID) {
+		p.add("id: required; 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit")
+	}
+	if !slices.Contains(Kinds(), j.Kind) {
+		p.add("kind: required; one of %s", list(Kinds()))
+	}
+	if j.Model == "" {
+		p.add("model: required")
+	}
+	if j.Subject != nil && (*j.Subject == "" || len(*j.Subject) > 256) {
+		p.add("subject: must be 1 to 256 bytes")
+	}
+}
+
+func (j *Job) checkText(p *problems, limits Limits) {
+	if j.Prompt == nil {
+		p.add(`prompt: required (it may be "")`)
+	}
+	text := func(name string, s *string) {
+		if s != nil && utf8.RuneCountInString(*s) > limits.Prompt {
+			p.add("%s: must be at most %d characters", name, limits.Prompt)
+		}
+	}
+	text("prompt", j.Prompt)
+	text("negative_prompt", j.NegativePrompt)
+}
+
+func (j *Job) checkSize(p *problems, limits Limits) {
+	if (j.Width == nil) != (j.Height == nil) {
+		p.add("width, height: give both or none")
+	}
+	within(p, "width", j.Width, MinSide, limits.Width)
+	within(p, "height", j.Height, MinSide, limits.Height)
+	if j.Width != nil && j.Height != nil && int64(*j.Width)*int64(*j.Height) > limits.Pixels {
+		p.add("width, height: must be at most %d pixels together", limits.Pixels)
+	}
+}
+
+func (j *Job) checkSampling(p *problems, limits Limits) {
+	within(p, "steps", j.Steps, 1, limits.Steps)
+	within(p, "images", j.Images, 1, limits.Images)
+	within(p, "guidance_scale", j.GuidanceScale, 0, 30)
+	within(p, "guidance_rescale", j.GuidanceRescale, 0, 1)
+	within(p, "image_guidance_scale", j.ImageGuidanceScale, 0, 10)
+	within(p, "strength", j.Strength, 0, 1)
+	within(p, "clip_skip", j.ClipSkip, 0, 8)
+	images := 1
+	if j.Images != nil && *j.Images >= 1 {
+		images = *j.Images
+	}
+	within(p, "seed", j.Seed, 0, MaxSeed-int64(images)+1)
+	if j.Scheduler != nil && !slices.Contains(Schedulers(), *j.Scheduler) {
+		p.add("scheduler: must be one of %s", strings.Join(Schedulers(), ", "))
+	}
+	if j.Kind.NeedsInput() && j.Steps != nil && j.Strength != nil && int(float64(*j.Steps)*(*j.Strength)) < 1 {
+		p.add("steps, strength: steps x strength must be at least 1")
+	}
+}
+
+func (j *Job) checkInputs(p *problems) {
+	if j.Kind.NeedsInput() && (j.Input == nil || *j.Input == "") {
+		p.add("input: required for %s", j.Kind)
+	}
+	if j.Kind == Inpaint && (j.Mask == nil || *j.Mask == "") {
+		p.add("mask: required for %s", j.Kind)
+	}
+	if j.Kind == TextToImage && j.Input != nil {
+		p.add("input: not for %s; use %s or %s", j.Kind, ImageToImage, Inpaint)
+	}
+	if j.Kind != Inpaint && slices.Contains(Kinds(), j.Kind) && j.Mask != nil {
+		p.add("mask: only for %s", Inpaint)
+	}
+}
+
+func (j *Job) checkOutput(p *problems) {
+	if j.Output == nil {
+		return
+	}
+	if f := j.Output.Format; f != nil && !slices.Contains(Formats(), *f) {
+		p.add("output.format: must be one of %s", list(Formats()))
+	}
+	within(p, "output.quality", j.Output.Quality, 1, 100)
+}
+
+// Expired reports whether the job's time is over.
+func (j *Job) Expired(now time.Time) bool { return j.ExpiresAt != nil && !now.Before(*j.ExpiresAt) }
+
+func within[T int | int64 | float64](p *problems, name string, v *T, low, high T) {
+	// The negation also refuses NaN.
+	if v != nil && !(*v >= low && *v <= high) {
+		p.add("%s: must be from %v to %v", name, low, high)
+	}
+}
+
+func list[T ~string](values []T) string {
+	s := make([]string, len(values))
+	for i, v := range values {
+		s[i] = string(v)
+	}
+	return strings.Join(s, ", ")
+}

@@ -1,0 +1,48 @@
+package storage
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/imgus/worker/job"
+)
+
+// InputPrefix is the producers' part of the bucket: the only keys that a job
+// may name as its input.
+const InputPrefix = "inputs/"
+
+// ResultPrefix is the worker's part of the bucket.
+const ResultPrefix = "results/"
+
+// MaxRecord bounds a record that is read back, in bytes.
+const MaxRecord = 1 << 20
+
+// InputKey is where worker enqueue puts a job's photo or mask; what is
+// "input" or "mask".
+func InputKey(id, what string) string { return InputPrefix + id + "/" + what }
+
+// ValidInputKey reports whether a job may name key as its input: a clean path
+// under InputPrefix.
+func ValidInputKey(key string) bool {
+	return len(key) <= 512 && len(key) > len(InputPrefix) && strings.HasPrefix(key, InputPrefix) &&
+		path.Clean(key) == key && !strings.ContainsFunc(key, func(r rune) bool { return r < 0x20 || r == 0x7f || r == '\\' })
+}
+
+// ResultsOf is the prefix of everything that a job leaves behind.
+func ResultsOf(id string) string { return ResultPrefix + id + "/" }
+
+// ImagesOf is the prefix of one attempt's images. An attempt deletes only
+// what has this prefix, so it never touches a winner's image.
+func ImagesOf(id, attempt string) string { return ResultsOf(id) + attempt + "-" }
+
+// ImageKey is where an attempt puts its image n, which counts from zero.
+func ImageKey(id, attempt string, n int, format job.Format) string {
+	return fmt.Sprintf("%s%d.%s", ImagesOf(id, attempt), n, format.Extension())
+}
+
+// RecordKey is where the record of a job stands. Putting it is the commit.
+func RecordKey(id string) string { return ResultsOf(id) + "result.json" }
+
+// DeletionsKey is where it stands what was deleted after the commit.
+func DeletionsKey(id string) string { return ResultsOf(id) + "deleted.json" }

@@ -1,0 +1,68 @@
+// Package storage is the contract of object storage: what a bucket can do, the
+// errors it gives, and every key under which the worker keeps something.
+package storage
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+)
+
+// Errors of a Bucket. Match them with errors.Is.
+var (
+	// ErrNotFound: no object has the key.
+	ErrNotFound = errors.New("no such object")
+	// ErrExists: an object with the key was there first.
+	ErrExists = errors.New("the object exists already")
+	// ErrTooLarge: the object is larger than the caller's limit.
+	ErrTooLarge = errors.New("the object is too large")
+	// ErrCorrupt: the bytes do not have the checksum they were stored with.
+	ErrCorrupt = errors.New("the object's checksum does not match")
+	// ErrUnavailable: the storage is away or refuses for now; try again later.
+	ErrUnavailable = errors.New("the storage is unavailable")
+)
+
+// Bucket holds objects by key. Keys are relative to the bucket's configured
+// prefix, and slash-separated. A Bucket is safe for concurrent use.
+type Bucket interface {
+	// Get returns the object's bytes, of which there may be at most limit.
+	// Errors: ErrNotFound, ErrTooLarge (found out before the bytes are
+	// fetched), ErrCorrupt, ErrUnavailable.
+	Get(ctx context.Context, key string, limit int64) ([]byte, error)
+
+	// Put stores the bytes, whole or not at all, with their SHA-256.
+	Put(ctx context.Context, key string, data []byte, opts PutOptions) error
+
+	// PutIfAbsent is Put unless an object has the key: then ErrExists. Of two
+	// at once exactly one wins. When the answer was lost ErrUnavailable is
+	// returned although the object may be there: read it to find out.
+	PutIfAbsent(ctx context.Context, key string, data []byte, opts PutOptions) error
+
+	// Delete removes the object; it is no error if there is none.
+	Delete(ctx context.Context, key string) error
+
+	// Stat describes the object. Errors: ErrNotFound, ErrUnavailable.
+	Stat(ctx context.Context, key string) (Object, error)
+
+	// List yields the objects whose keys begin with prefix, in the order of
+	// their keys. After an error the sequence ends.
+	List(ctx context.Context, prefix string) iter.Seq2[Object, error]
+
+	// Check reports whether the bucket can be reached and used, and refuses a
+	// store on which PutIfAbsent does not hold.
+	Check(ctx context.Context) error
+}
+
+// PutOptions travel with an object. Every object is put with
+// "Cache-Control: private, no-store" and without user metadata.
+type PutOptions struct {
+	ContentType string
+}
+
+// Object describes a stored object.
+type Object struct {
+	Key      string
+	Size     int64
+	Modified time.Time
+}
