@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"crypto/rand"
 	"fmt"
 	"path"
 	"strings"
@@ -46,3 +47,6 @@ func RecordKey(id string) string { return ResultsOf(id) + "result.json" }
 
 // DeletionsKey is where it stands what was deleted after the commit.
 func DeletionsKey(id string) string { return ResultsOf(id) + "deleted.json" }
+
+// ProbeKey is a key of its own for each call of Probe.
+func ProbeKey() string { return "probe/" + rand.Text() }

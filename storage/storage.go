@@ -24,7 +24,9 @@ var (
 )
 
 // Bucket holds objects by key. Keys are relative to the bucket's configured
-// prefix, and slash-separated. A Bucket is safe for concurrent use.
+// prefix, slash-separated, clean paths; a bucket may refuse to put others. A
+// Bucket is safe for concurrent use. When ctx is done, errors match ctx.Err().
+// Error texts never contain a key, since a key can hold a user's file name.
 type Bucket interface {
 	// Get returns the object's bytes, of which there may be at most limit.
 	// Errors: ErrNotFound, ErrTooLarge (found out before the bytes are
@@ -50,7 +52,8 @@ type Bucket interface {
 	List(ctx context.Context, prefix string) iter.Seq2[Object, error]
 
 	// Check reports whether the bucket can be reached and used, and refuses a
-	// store on which PutIfAbsent does not hold.
+	// store on which PutIfAbsent does not hold: unless its error matches
+	// ErrUnavailable there is no use in trying again.
 	Check(ctx context.Context) error
 }
 
