@@ -1,0 +1,151 @@
+// Package configs is the worker's configuration: its keys, their defaults,
+// where they may come from and what they must satisfy. Each room takes a small
+// Options of its own; only the program sees this package.
+package configs
+
+import (
+	_ "embed"
+	"time"
+
+	"github.com/imgus/worker/job"
+)
+
+// Reference is worker.yaml: every key with its default and what it means.
+//
+//go:embed worker.yaml
+var Reference string
+
+// Config is the whole configuration. Its mapstructure tags are the keys of the
+// YAML file; worker.yaml says what each one means.
+type Config struct {
+	Log     Log            `mapstructure:"log"`
+	Redis   Redis          `mapstructure:"redis"`
+	Queues  map[string]int `mapstructure:"queues"` // name to priority
+	Storage Storage        `mapstructure:"storage"`
+	Models  Models         `mapstructure:"models"`
+	Engine  Engine         `mapstructure:"engine"`
+	Limits  Limits         `mapstructure:"limits"`
+	Job     Job            `mapstructure:"job"`
+	Record  Record         `mapstructure:"record"`
+	HTTP    HTTP           `mapstructure:"http"`
+}
+
+// Log says what is logged, and how.
+type Log struct {
+	Level  string `mapstructure:"level"`  // debug, info, warn, error
+	Format string `mapstructure:"format"` // auto, text, json
+}
+
+// Redis is reached by a URL, or through Sentinel, or as a Cluster.
+type Redis struct {
+	URL            Secret   `mapstructure:"url"` // may hold a password
+	Username       string   `mapstructure:"username"`
+	Password       Secret   `mapstructure:"password"`
+	AllowPlaintext bool     `mapstructure:"allow_plaintext"`
+	TLS            RedisTLS `mapstructure:"tls"`
+	Sentinel       Sentinel `mapstructure:"sentinel"`
+	Cluster        Cluster  `mapstructure:"cluster"`
+}
+
+// RedisTLS is the encryption of the connection to Redis.
+type RedisTLS struct {
+	Enabled bool   `mapstructure:"enabled"`
+	CAFile  string `mapstructure:"ca_file"`
+}
+
+// Sentinel finds the master of that name.
+type Sentinel struct {
+	Master    string   `mapstructure:"master"`
+	Addresses []string `mapstructure:"addresses"`
+}
+
+// Cluster is a Redis Cluster, by some of its nodes.
+type Cluster struct {
+	Addresses []string `mapstructure:"addresses"`
+}
+
+// Storage is where inputs, images and records are.
+type Storage struct {
+	Kind           string `mapstructure:"kind"` // s3, directory
+	Directory      string `mapstructure:"directory"`
+	Endpoint       string `mapstructure:"endpoint"` // host or host:port; empty: Amazon's
+	Region         string `mapstructure:"region"`
+	Bucket         string `mapstructure:"bucket"`
+	Prefix         string `mapstructure:"prefix"`
+	AccessKey      Secret `mapstructure:"access_key"`
+	SecretKey      Secret `mapstructure:"secret_key"`
+	TLS            bool   `mapstructure:"tls"`
+	CAFile         string `mapstructure:"ca_file"`
+	AllowPlaintext bool   `mapstructure:"allow_plaintext"`
+}
+
+// Models is the catalogue.
+type Models struct {
+	Directory string `mapstructure:"directory"`
+}
+
+// Engine is ONNX Runtime and its devices.
+type Engine struct {
+	Library      string            `mapstructure:"library"`
+	Devices      Devices           `mapstructure:"devices"`
+	MemoryBudget Size              `mapstructure:"memory_budget"` // per device; 0: what the device has
+	Threads      int               `mapstructure:"threads"`       // 0: one for each core
+	Isolate      bool              `mapstructure:"isolate"`
+	WarmUp       []string          `mapstructure:"warm_up"` // model names
+	CUDA         map[string]string `mapstructure:"cuda"`    // provider options
+}
+
+// Limits narrow what a job may ask for; the defaults are the contract's own.
+type Limits struct {
+	Steps        int  `mapstructure:"steps"`
+	Images       int  `mapstructure:"images"`
+	Width        int  `mapstructure:"width"`
+	Height       int  `mapstructure:"height"`
+	Pixels       int  `mapstructure:"pixels"`
+	PromptLength int  `mapstructure:"prompt_length"` // characters
+	InputBytes   Size `mapstructure:"input_bytes"`
+	InputPixels  int  `mapstructure:"input_pixels"`
+	InputSide    int  `mapstructure:"input_side"`
+}
+
+// Job is how often, how long and how visibly a job is tried.
+type Job struct {
+	MaxAttempts   int           `mapstructure:"max_attempts"`
+	Timeout       time.Duration `mapstructure:"timeout"`
+	ShutdownGrace time.Duration `mapstructure:"shutdown_grace"`
+	StatusTTL     time.Duration `mapstructure:"status_ttl"`
+}
+
+// Record is what the result record keeps.
+type Record struct {
+	Prompt string `mapstructure:"prompt"` // none, full
+}
+
+// HTTP serves metrics and health.
+type HTTP struct {
+	Address string `mapstructure:"address"` // host:port; empty: off
+}
+
+// Default returns the configuration of a worker that was told nothing. It
+// names no bucket, so commands that need storage refuse it.
+func Default() Config {
+	hard := job.HardLimits()
+	return Config{
+		Log:     Log{Level: "info", Format: "auto"},
+		Redis:   Redis{URL: defaultRedisURL, Sentinel: Sentinel{Addresses: []string{}}, Cluster: Cluster{Addresses: []string{}}},
+		Queues:  map[string]int{"interactive": 6, "batch": 1},
+		Storage: Storage{Kind: "s3", Region: "us-east-1", TLS: true},
+		Models:  Models{Directory: "./models"},
+		Engine:  Engine{Devices: Devices{"auto"}, Isolate: true, WarmUp: []string{}, CUDA: map[string]string{}},
+		Limits: Limits{
+			Steps: hard.Steps, Images: hard.Images, Width: hard.Width, Height: hard.Height, Pixels: int(hard.Pixels),
+			PromptLength: hard.Prompt,
+			InputBytes:   Size(hard.InputBytes), InputPixels: int(hard.InputPixels), InputSide: hard.InputSide,
+		},
+		Job:    Job{MaxAttempts: 3, Timeout: 10 * time.Minute, ShutdownGrace: 2 * time.Minute, StatusTTL: 24 * time.Hour},
+		Record: Record{Prompt: "none"},
+		HTTP:   HTTP{Address: "127.0.0.1:9464"},
+	}
+}
+
+const defaultRedisURL = "redis://127.0.0.1:6379/0"

@@ -1,0 +1,234 @@
+package configs
+
+import (
+	"cmp"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/imgus/worker/job"
+)
+
+// checker holds the rules that values must satisfy one by one and together.
+type checker struct {
+	sources  Sources
+	problems *Problems
+}
+
+// wrong reports a key, once: what follows from a first problem would confuse.
+func (c checker) wrong(key, message string, args ...any) {
+	if !c.problems.has(key) {
+		c.problems.add(key, c.sources[key], message, args...)
+	}
+}
+
+func (c checker) oneOf(key, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		c.wrong(key, "must be %s", strings.Join(allowed, " or "))
+	}
+}
+
+func within[T cmp.Ordered](c checker, key string, value, low, high T) {
+	if value < low || value > high {
+		c.wrong(key, "must be from %s to %s", format(low), format(high))
+	}
+}
+
+func (c Config) validate(sources Sources, problems *Problems, needs []Need) {
+	check := checker{sources: sources, problems: problems}
+	check.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	check.oneOf("log.format", c.Log.Format, "auto", "text", "json")
+	check.redis(c.Redis)
+	check.queues(c.Queues)
+	check.storage(c.Storage, slices.Contains(needs, NeedStorage))
+	if c.Models.Directory == "" {
+		check.wrong("models.directory", "must be set")
+	}
+	check.engine(c.Engine)
+	check.limits(c.Limits)
+	within(check, "job.max_attempts", c.Job.MaxAttempts, 1, 100)
+	within(check, "job.timeout", c.Job.Timeout, time.Second, 24*time.Hour)
+	within(check, "job.shutdown_grace", c.Job.ShutdownGrace, 0, time.Hour)
+	within(check, "job.status_ttl", c.Job.StatusTTL, time.Minute, 30*24*time.Hour)
+	check.oneOf("record.prompt", c.Record.Prompt, "none", "full")
+	if c.HTTP.Address != "" && !isAddress(c.HTTP.Address) && !strings.HasPrefix(c.HTTP.Address, ":") {
+		check.wrong("http.address", "must be host:port, or empty for none")
+	}
+}
+
+const needsPlaintext = "is not this machine and has no TLS: encrypt it, or accept that with %s: true"
+
+func (c checker) redis(r Redis) {
+	url, ok := parseRedisURL(string(r.URL))
+	if !ok {
+		c.wrong("redis.url", redisURLForm)
+	}
+	if url.password && r.Password != "" {
+		c.wrong("redis.password", "redis.url holds a password too: choose one")
+	}
+	if url.username != "" && r.Username != "" {
+		c.wrong("redis.username", "redis.url names a user too: choose one")
+	}
+	c.addresses("redis.sentinel.addresses", r.Sentinel.Addresses)
+	c.addresses("redis.cluster.addresses", r.Cluster.Addresses)
+	sentinel, cluster := r.Sentinel.Master != "" || len(r.Sentinel.Addresses) > 0, len(r.Cluster.Addresses) > 0
+	if sentinel && r.Sentinel.Master == "" {
+		c.wrong("redis.sentinel.master", "must be set: redis.sentinel.addresses is")
+	}
+	if sentinel && len(r.Sentinel.Addresses) == 0 {
+		c.wrong("redis.sentinel.addresses", "must be set: redis.sentinel.master is")
+	}
+	if sentinel && cluster {
+		c.wrong("redis.cluster.addresses", "redis.sentinel is set too: choose one")
+	}
+	if (sentinel || cluster) && r.URL != defaultRedisURL {
+		c.wrong("redis.url", "redis.sentinel or redis.cluster is set too: choose one")
+	}
+
+	encrypted := r.TLS.Enabled
+	inUse := map[string][]string{"redis.sentinel.addresses": r.Sentinel.Addresses, "redis.cluster.addresses": r.Cluster.Addresses}
+	if !sentinel && !cluster && url.scheme != "unix" {
+		encrypted = encrypted || url.scheme == "rediss"
+		inUse["redis.url"] = []string{url.host}
+	}
+	for _, key := range slices.Sorted(maps.Keys(inUse)) {
+		remote := slices.ContainsFunc(inUse[key], func(address string) bool { return !isLoopback(address) })
+		if remote && !encrypted && !r.AllowPlaintext {
+			c.wrong(key, needsPlaintext, "redis.allow_plaintext")
+		}
+	}
+	if r.TLS.CAFile != "" && !encrypted {
+		c.wrong("redis.tls.ca_file", "is of no use without redis.tls.enabled")
+	}
+	c.readable("redis.tls.ca_file", r.TLS.CAFile)
+}
+
+func (c checker) addresses(key string, list []string) {
+	for _, address := range list {
+		if !isAddress(address) {
+			c.wrong(key, "each must be host:port")
+		}
+	}
+}
+
+var (
+	queueName  = regexp.MustCompile(`^[a-z0-9_-]{1,64}$`)
+	bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+	prefixForm = regexp.MustCompile(`^[A-Za-z0-9._=-]+(/[A-Za-z0-9._=-]+)*/?$`)
+	deviceName = regexp.MustCompile(`^(cpu|cuda:(0|[1-9][0-9]?))$`)
+	modelName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+	optionName = regexp.MustCompile(`^[a-z0-9_]+$`)
+)
+
+// maxPriority bounds a priority: the queue library keeps one entry for each.
+const maxPriority = 100
+
+func (c checker) queues(queues map[string]int) {
+	if len(queues) == 0 {
+		c.wrong("queues", "must name one queue at least")
+	}
+	for _, name := range slices.Sorted(maps.Keys(queues)) {
+		if !queueName.MatchString(name) {
+			c.wrong("queues", "a name must be 1 to 64 of a-z, 0-9, _ and -")
+		}
+		if priority := queues[name]; priority < 1 || priority > maxPriority {
+			c.wrong("queues", "a priority must be from 1 to %d", maxPriority)
+		}
+	}
+}
+
+func (c checker) storage(s Storage, needed bool) {
+	c.oneOf("storage.kind", s.Kind, "s3", "directory")
+	if s.Prefix != "" && (!prefixForm.MatchString(s.Prefix) || slices.ContainsFunc(strings.Split(s.Prefix, "/"), isDots)) {
+		c.wrong("storage.prefix", "must be folders such as a/b, without a slash in front")
+	}
+	if s.Kind == "directory" {
+		if needed && s.Directory == "" {
+			c.wrong("storage.directory", "must be set: storage.kind is directory")
+		}
+		return
+	}
+	if needed && s.Bucket == "" {
+		c.wrong("storage.bucket", "must be set: storage.kind is s3")
+	}
+	if s.Bucket != "" && !bucketName.MatchString(s.Bucket) {
+		c.wrong("storage.bucket", "must be 3 to 63 of a-z, 0-9, . and -")
+	}
+	if strings.Contains(s.Endpoint, "://") {
+		c.wrong("storage.endpoint", "must be host or host:port, without http:// or https://: storage.tls decides")
+	} else if s.Endpoint != "" && !isEndpoint(s.Endpoint) {
+		c.wrong("storage.endpoint", "must be host or host:port")
+	}
+	if (s.AccessKey == "") != (s.SecretKey == "") {
+		c.wrong("storage.access_key", "and storage.secret_key must both be set, or none")
+	}
+	if !s.TLS && !s.AllowPlaintext && !isLoopback(s.Endpoint) {
+		c.wrong("storage.endpoint", needsPlaintext, "storage.allow_plaintext")
+	}
+	if s.CAFile != "" && !s.TLS {
+		c.wrong("storage.ca_file", "is of no use without storage.tls")
+	}
+	c.readable("storage.ca_file", s.CAFile)
+}
+
+func isDots(folder string) bool { return folder == "." || folder == ".." }
+
+func (c checker) engine(e Engine) {
+	for _, device := range e.Devices {
+		if !e.Devices.Auto() && !deviceName.MatchString(device) {
+			c.wrong("engine.devices", "must be auto, or some of cpu, cuda:0, cuda:1, …")
+		}
+	}
+	if len(e.Devices) == 0 {
+		c.wrong("engine.devices", "must be auto, or name one device at least")
+	}
+	c.unique("engine.devices", e.Devices)
+	within(c, "engine.memory_budget", e.MemoryBudget, 0, 1<<50)
+	within(c, "engine.threads", e.Threads, 0, 1024)
+	for _, name := range e.WarmUp {
+		if !modelName.MatchString(name) {
+			c.wrong("engine.warm_up", "must be names of models")
+		}
+	}
+	c.unique("engine.warm_up", e.WarmUp)
+	for _, name := range slices.Sorted(maps.Keys(e.CUDA)) {
+		switch {
+		case !optionName.MatchString(name):
+			c.wrong("engine.cuda", "an option's name must be of a-z, 0-9 and _")
+		case name == "device_id":
+			c.wrong("engine.cuda", "device_id is set by engine.devices")
+		case e.CUDA[name] == "":
+			c.wrong("engine.cuda", "%s must have a value", name)
+		}
+	}
+}
+
+func (c checker) unique(key string, list []string) {
+	if len(slices.Compact(slices.Sorted(slices.Values(list)))) < len(list) {
+		c.wrong(key, "holds a name twice")
+	}
+}
+
+func (c checker) limits(l Limits) {
+	hard := job.HardLimits()
+	within(c, "limits.steps", l.Steps, 1, hard.Steps)
+	within(c, "limits.images", l.Images, 1, hard.Images)
+	within(c, "limits.width", l.Width, job.MinSide, hard.Width)
+	within(c, "limits.height", l.Height, job.MinSide, hard.Height)
+	within(c, "limits.pixels", l.Pixels, job.MinSide*job.MinSide, int(hard.Pixels))
+	within(c, "limits.prompt_length", l.PromptLength, 1, hard.Prompt)
+	within(c, "limits.input_bytes", l.InputBytes, 1, Size(hard.InputBytes))
+	within(c, "limits.input_pixels", l.InputPixels, 1, int(hard.InputPixels))
+	within(c, "limits.input_side", l.InputSide, 1, hard.InputSide)
+}
+
+func (c checker) readable(key, path string) {
+	if path == "" {
+		return
+	}
+	if _, err := readBounded(path); err != nil {
+		c.wrong(key, "%v", err)
+	}
+}
