@@ -1,0 +1,85 @@
+package scheduler
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"math"
+	"os"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func digest(v []float32) string {
+	h := sha256.New()
+	if err := binary.Write(h, binary.LittleEndian, v); err != nil {
+		panic(err)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// The tables of PyTorch, bit by bit.
+func TestTrainingTables(t *testing.T) {
+	data, err := os.ReadFile("testdata/tables.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var golden struct {
+		Cases []struct {
+			Name   string
+			Config json.RawMessage
+			Betas  string `json:"betas_sha256"`
+			Alphas string `json:"alphas_cumprod_sha256"`
+			Sigmas string `json:"sigmas_sha256"`
+		}
+	}
+	if err := json.Unmarshal(data, &golden); err != nil {
+		t.Fatal(err)
+	}
+	if len(golden.Cases) == 0 {
+		t.Fatal("no golden cases")
+	}
+	for _, c := range golden.Cases {
+		t.Run(c.Name, func(t *testing.T) {
+			config, err := ParseConfig(c.Config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			table, err := newTraining(config, betaDefaults{start: 0.0001, end: 0.02, schedule: "linear", zeroSNR: exactZeroSNR})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if digest(table.betas) != c.Betas {
+				t.Error("betas differ")
+			}
+			if digest(table.alphasCumprod) != c.Alphas {
+				t.Error("alphas_cumprod differ")
+			}
+			if digest(table.sigmas) != c.Sigmas {
+				t.Error("sigmas differ")
+			}
+		})
+	}
+}
+
+func TestBetaQuantileInvertsItsDistribution(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := rapid.Float64Range(1e-9, 0.5).Draw(t, "p")
+		x := betaQuantile(p, 0.6)
+		if got := betaCDF(x, 0.6); math.Abs(got-p) > 1e-13 {
+			t.Fatalf("CDF(quantile(%v)) = %v", p, got)
+		}
+		if mirrored := betaQuantile(1-p, 0.6); math.Abs(mirrored+x-1) > 1e-12 {
+			t.Fatalf("quantiles of %v and its complement are %v and %v", p, x, mirrored)
+		}
+	})
+	// Beta(1/2, 1/2) is the arcsine distribution.
+	for _, p := range []float64{0.01, 0.2, 0.5, 0.77} {
+		want := math.Pow(math.Sin(math.Pi*p/2), 2)
+		if got := betaQuantile(p, 0.5); math.Abs(got-want) > 1e-13 {
+			t.Errorf("quantile %v is %v, want %v", p, got, want)
+		}
+	}
+}
