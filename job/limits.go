@@ -17,6 +17,10 @@ type Limits struct {
 // MinSide is the smallest width and height of an image, in pixels.
 const MinSide = 64
 
+// MaxClipSkip is the largest number of layers of a text encoder that a job may
+// leave out.
+const MaxClipSkip = 8
+
 // MaxSeed is the largest seed of a job's last image: larger integers break
 // readers of JSON that hold numbers as doubles.
 const MaxSeed = 1<<53 - 1

@@ -91,7 +91,7 @@ func (j *Job) checkSampling(p *problems, limits Limits) {
 	within(p, "guidance_rescale", j.GuidanceRescale, 0, 1)
 	within(p, "image_guidance_scale", j.ImageGuidanceScale, 0, 10)
 	within(p, "strength", j.Strength, 0, 1)
-	within(p, "clip_skip", j.ClipSkip, 0, 8)
+	within(p, "clip_skip", j.ClipSkip, 0, MaxClipSkip)
 	images := 1
 	if j.Images != nil && *j.Images >= 1 {
 		images = *j.Images

@@ -1,0 +1,126 @@
+package diffusion
+
+import (
+	"math"
+
+	"github.com/imgus/worker/inference/onnx"
+)
+
+// conditions are what a task's images share: the encoded prompts.
+type conditions struct {
+	positive embedding
+	// negative is nil without classifier-free guidance.
+	negative *embedding
+	tokens   int
+}
+
+// guided reports whether the task uses classifier-free guidance. A model that
+// was distilled with a guidance embedding takes the scale as an input instead.
+func (p *Pipeline) guided(t Task) bool {
+	if p.unet.guidance != "" {
+		return false
+	}
+	if p.EditsPhotos() {
+		return t.Guidance > 1 && t.ImageGuidance >= 1
+	}
+	return t.Guidance > 1
+}
+
+func (p *Pipeline) conditions(stop *onnx.Stop, t Task) (conditions, error) {
+	positive, err := p.encode(stop, t.Prompt, t.ClipSkip)
+	if err != nil {
+		return conditions{}, err
+	}
+	c := conditions{positive: positive, tokens: positive.tokens}
+	if !p.guided(t) {
+		return c, nil
+	}
+	if t.Negative == nil && p.index.ForceZeros && len(p.text) > 1 {
+		// SDXL was trained with zeros for "no negative prompt"; "" is encoded.
+		c.negative = &embedding{
+			hidden: make([]float32, len(positive.hidden)), pooled: make([]float32, len(positive.pooled)), tokens: positive.tokens,
+		}
+		return c, nil
+	}
+	text := ""
+	if t.Negative != nil {
+		text = *t.Negative
+	}
+	// The reference leaves no layers out of the negative prompt.
+	negative, err := p.encode(stop, text, 0)
+	if err != nil {
+		return conditions{}, err
+	}
+	c.negative = &negative
+	return c, nil
+}
+
+// encode encodes a prompt with every text encoder and joins their hidden states
+// token by token. The pooled prompt is the last encoder's.
+func (p *Pipeline) encode(stop *onnx.Stop, prompt string, skip int) (embedding, error) {
+	first, err := p.text[0].encode(stop, prompt, skip)
+	if err != nil {
+		return embedding{}, err
+	}
+	if len(p.text) == 1 {
+		return first, nil
+	}
+	second, err := p.text[1].encode(stop, prompt, skip)
+	if err != nil {
+		return embedding{}, err
+	}
+	a, b := len(first.hidden)/first.tokens, len(second.hidden)/second.tokens
+	joined := make([]float32, 0, len(first.hidden)+len(second.hidden))
+	for i := range first.tokens {
+		joined = append(joined, first.hidden[i*a:(i+1)*a]...)
+		joined = append(joined, second.hidden[i*b:(i+1)*b]...)
+	}
+	return embedding{hidden: joined, pooled: second.pooled, tokens: first.tokens}, nil
+}
+
+// samples are the places of one image in the UNet's batch. extra are the
+// channels after the latents.
+func (p *Pipeline) samples(t Task, c conditions, extra []float32) []sample {
+	base := sample{timeIDs: p.timeIDs(t), extra: extra}
+	if p.unet.guidance != "" {
+		base.guidance = guidanceEmbedding(t.Guidance-1, int(p.unet.guidanceWidth))
+	}
+	with := func(e embedding, extra []float32) sample {
+		s := base
+		s.hidden, s.pooled, s.extra = e.hidden, e.pooled, extra
+		return s
+	}
+	switch {
+	case c.negative == nil:
+		return []sample{with(c.positive, extra)}
+	case p.EditsPhotos():
+		return []sample{with(*c.negative, make([]float32, len(extra))), with(*c.negative, extra), with(c.positive, extra)}
+	default:
+		return []sample{with(*c.negative, extra), with(c.positive, extra)}
+	}
+}
+
+// timeIDs are SDXL's micro-conditioning: original size, crop, target size, as
+// diffusers sets them by default.
+func (p *Pipeline) timeIDs(t Task) []float32 {
+	if p.unet.timeIDs == "" {
+		return nil
+	}
+	h, w := float32(t.Height), float32(t.Width)
+	return []float32{h, w, 0, 0, h, w}
+}
+
+// guidanceEmbedding is the sinusoidal embedding of the guidance scale less one
+// (diffusers LatentConsistencyModelPipeline.get_guidance_scale_embedding).
+func guidanceEmbedding(w float64, width int) []float32 {
+	out := make([]float32, width)
+	half := width / 2
+	step := float32(math.Log(10000) / float64(half-1))
+	value := float32(float32(w) * 1000)
+	for i := range half {
+		frequency := float32(math.Exp(float64(float32(float32(i) * -step))))
+		angle := float64(float32(value * frequency))
+		out[i], out[half+i] = float32(math.Sin(angle)), float32(math.Cos(angle))
+	}
+	return out
+}

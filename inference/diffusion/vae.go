@@ -1,0 +1,196 @@
+package diffusion
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/imgus/worker/inference/onnx"
+	"github.com/imgus/worker/inference/scheduler"
+	"github.com/imgus/worker/models/onnxfile"
+)
+
+// latentChannels is the number of channels of this family's latents.
+const latentChannels = 4
+
+// vae turns pixels into latents and back.
+type vae struct {
+	encoder, decoder *codec // encoder is nil where the export has none
+	config           vaeConfig
+	scale, shift     float32
+}
+
+// codec is one half of the VAE with tensors for the last size.
+type codec struct {
+	session       *onnx.Session
+	input, output onnxfile.Value
+	binding       *onnx.Binding
+	width, height int
+}
+
+func openVAE(rt *onnx.Runtime, files Files, o onnx.Options, defaultScale float64) (*vae, error) {
+	v := &vae{}
+	if err := files.config("vae_decoder/config.json", &v.config); err != nil {
+		return nil, err
+	}
+	v.scale = float32(defaultScale)
+	if v.config.ScalingFactor != nil {
+		v.scale = float32(*v.config.ScalingFactor)
+	}
+	if v.config.ShiftFactor != nil {
+		v.shift = float32(*v.config.ShiftFactor)
+	}
+	if n := len(v.config.LatentsMean); n != len(v.config.LatentsStd) || n != 0 && n != latentChannels {
+		return nil, fmt.Errorf("load vae_decoder: its latents_mean and latents_std do not have %d values each", latentChannels)
+	}
+	var err error
+	if v.decoder, err = openCodec(rt, files, o, "vae_decoder"); err != nil {
+		return nil, err
+	}
+	if files.has("vae_encoder") {
+		if v.encoder, err = openCodec(rt, files, o, "vae_encoder"); err != nil {
+			return nil, closing(err, v.decoder.session)
+		}
+	}
+	return v, nil
+}
+
+func openCodec(rt *onnx.Runtime, files Files, o onnx.Options, component string) (*codec, error) {
+	source, err := files.source(component)
+	if err != nil {
+		return nil, err
+	}
+	session, err := rt.Load(source, o, nil)
+	if err != nil {
+		return nil, fmt.Errorf("load %s: %w", component, err)
+	}
+	if len(session.Inputs()) != 1 || len(session.Outputs()) != 1 {
+		return nil, fmt.Errorf("load %s: %w", component, closing(fmt.Errorf("it has more than one input or output"), session))
+	}
+	return &codec{session: session, input: session.Inputs()[0], output: session.Outputs()[0]}, nil
+}
+
+// factor is how many pixels a side of a latent stands for.
+func (v *vae) factor() int {
+	if len(v.config.Blocks) == 0 {
+		return 8
+	}
+	return 1 << (len(v.config.Blocks) - 1)
+}
+
+// run runs the codec from a batch of one with the given shapes.
+func (c *codec) run(stop *onnx.Stop, from []float32, in, out []int64) ([]float32, error) {
+	if c.binding == nil || c.height != int(in[2]) || c.width != int(in[3]) {
+		c.unbind()
+		binding, err := c.session.Bind(func(v onnxfile.Value) ([]int64, error) {
+			if v.Name == c.input.Name {
+				return in, nil
+			}
+			return out, nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		c.binding, c.height, c.width = binding, int(in[2]), int(in[3])
+	}
+	copy(c.binding.Tensor(c.input.Name).Floats(), from)
+	if err := c.binding.Run(stop); err != nil {
+		return nil, err
+	}
+	return c.binding.Tensor(c.output.Name).Floats(), nil
+}
+
+func (c *codec) unbind() {
+	if c.binding != nil {
+		c.binding.Close()
+		c.binding = nil
+	}
+}
+
+func (c *codec) close() error {
+	c.unbind()
+	return c.session.Close()
+}
+
+// posterior is the distribution of latents that the encoder gives for an image.
+type posterior struct {
+	mean []float32
+	// std is nil where the export gives a latent instead of a distribution.
+	std []float32
+}
+
+// encode encodes pixels, 3 x height x width in [-1, 1], into latents of height
+// h and width w.
+func (v *vae) encode(stop *onnx.Stop, pixels []float32, h, w int) (posterior, error) {
+	f := int64(v.factor())
+	channels := v.encoder.output.Dims[1]
+	in := []int64{1, 3, int64(h) * f, int64(w) * f}
+	out, err := v.encoder.run(stop, pixels, in, []int64{1, channels, int64(h), int64(w)})
+	if err != nil {
+		return posterior{}, fmt.Errorf("encode photo: %w", err)
+	}
+	n := latentChannels * h * w
+	if channels == latentChannels {
+		return posterior{mean: clone(out)}, nil
+	}
+	p := posterior{mean: clone(out[:n]), std: make([]float32, n)}
+	for i, logVariance := range out[n : 2*n] {
+		p.std[i] = float32(math.Exp(0.5 * float64(min(max(logVariance, -30), 20))))
+	}
+	return p, nil
+}
+
+// sample draws latents from the posterior and scales them for the UNet.
+func (v *vae) sample(p posterior, noise scheduler.Noise) []float32 {
+	x := make([]float32, len(p.mean))
+	if p.std != nil {
+		noise.Normal(x)
+	}
+	for i := range x {
+		z := p.mean[i]
+		if p.std != nil {
+			z += float32(p.std[i] * x[i])
+		}
+		x[i] = v.toLatent(z, i*latentChannels/len(x))
+	}
+	return x
+}
+
+// toLatent and fromLatent convert between what the VAE gives and what the UNet
+// was trained on; c is the channel.
+func (v *vae) toLatent(z float32, c int) float32 {
+	if len(v.config.LatentsMean) > 0 {
+		return (z - float32(v.config.LatentsMean[c])) * v.scale / float32(v.config.LatentsStd[c])
+	}
+	return (z - v.shift) * v.scale
+}
+
+func (v *vae) fromLatent(x float32, c int) float32 {
+	if len(v.config.LatentsMean) > 0 {
+		return float32(x*float32(v.config.LatentsStd[c])/v.scale) + float32(v.config.LatentsMean[c])
+	}
+	return x/v.scale + v.shift
+}
+
+// decode decodes latents into pixels, 3 x height x width about [-1, 1]. The
+// pixels are valid until the next call.
+func (v *vae) decode(stop *onnx.Stop, latents []float32, h, w int) ([]float32, error) {
+	x := make([]float32, len(latents))
+	for i, z := range latents {
+		x[i] = v.fromLatent(z, i*latentChannels/len(latents))
+	}
+	f := int64(v.factor())
+	pixels, err := v.decoder.run(stop, x, []int64{1, latentChannels, int64(h), int64(w)}, []int64{1, 3, int64(h) * f, int64(w) * f})
+	if err != nil {
+		return nil, fmt.Errorf("decode latents: %w", err)
+	}
+	return pixels, nil
+}
+
+func (v *vae) close() error {
+	err := v.decoder.close()
+	if v.encoder != nil {
+		err = errors.Join(err, v.encoder.close())
+	}
+	return err
+}

@@ -1,0 +1,136 @@
+package onnx
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/x448/float16"
+	ort "github.com/yalue/onnxruntime_go"
+
+	"github.com/imgus/worker/models/onnxfile"
+)
+
+// Tensor is a tensor of fixed shape in memory that Go and ONNX Runtime share.
+// Floating-point tensors are always read and written as float32: a half
+// precision one is converted when a run begins and ends.
+type Tensor struct {
+	element onnxfile.ElementType
+	shape   []int64
+	value   ort.Value
+
+	floats []float32
+	half   []byte
+	int64s []int64
+	int32s []int32
+}
+
+// NewTensor allocates a tensor of zeros. A nil shape is a scalar.
+func NewTensor(element onnxfile.ElementType, shape ...int64) (*Tensor, error) {
+	t := &Tensor{element: element, shape: shape}
+	count := int64(1)
+	for _, n := range shape {
+		if n <= 0 {
+			return nil, fmt.Errorf("create tensor: shape %v", shape)
+		}
+		count *= n
+	}
+	switch element {
+	case onnxfile.Float32:
+		t.floats = make([]float32, count)
+	case onnxfile.Float16:
+		t.floats = make([]float32, count)
+		t.half = make([]byte, 2*count)
+	case onnxfile.Int64:
+		t.int64s = make([]int64, count)
+	case onnxfile.Int32:
+		t.int32s = make([]int32, count)
+	default:
+		return nil, fmt.Errorf("create tensor: elements of %s are not supported", element)
+	}
+	return t, t.create()
+}
+
+func (t *Tensor) create() error {
+	var err error
+	shape := ort.NewShape(t.shape...)
+	switch scalar := len(t.shape) == 0; {
+	case scalar && t.element == onnxfile.Float32:
+		t.value, err = ort.NewScalar(t.floats[0])
+	case scalar && t.element == onnxfile.Int64:
+		t.value, err = ort.NewScalar(t.int64s[0])
+	case scalar && t.element == onnxfile.Int32:
+		t.value, err = ort.NewScalar(t.int32s[0])
+	case scalar:
+		return fmt.Errorf("create tensor: a scalar of %s is not supported", t.element)
+	case t.element == onnxfile.Float32:
+		t.value, err = ort.NewTensor(shape, t.floats)
+	case t.element == onnxfile.Float16:
+		t.value, err = ort.NewCustomDataTensor(shape, t.half, ort.TensorElementDataTypeFloat16)
+	case t.element == onnxfile.Int64:
+		t.value, err = ort.NewTensor(shape, t.int64s)
+	default:
+		t.value, err = ort.NewTensor(shape, t.int32s)
+	}
+	if err != nil {
+		return fmt.Errorf("create tensor: %w", err)
+	}
+	return nil
+}
+
+// Shape is the tensor's shape.
+func (t *Tensor) Shape() []int64 { return t.shape }
+
+// Floats is the content of a floating-point tensor, which the caller may write.
+func (t *Tensor) Floats() []float32 { return t.floats }
+
+// SetInt puts an integer into element i of an integer tensor.
+func (t *Tensor) SetInt(i int, v int64) {
+	if t.int64s != nil {
+		t.int64s[i] = v
+		return
+	}
+	t.int32s[i] = int32(v) //nolint:gosec // token ids and timesteps are small
+}
+
+// SetNumber puts a number into element i; integer tensors drop its fraction, as
+// a cast in Python does.
+func (t *Tensor) SetNumber(i int, v float32) {
+	if t.floats != nil {
+		t.floats[i] = v
+		return
+	}
+	t.SetInt(i, int64(v))
+}
+
+// beforeRun makes what Go wrote visible to ONNX Runtime.
+func (t *Tensor) beforeRun() error {
+	if len(t.shape) == 0 {
+		// The binding's Scalar does not see new contents: it is made anew.
+		if err := t.value.Destroy(); err != nil {
+			return fmt.Errorf("replace scalar: %w", err)
+		}
+		return t.create()
+	}
+	if t.half != nil {
+		for i, v := range t.floats {
+			binary.NativeEndian.PutUint16(t.half[2*i:], float16.Fromfloat32(v).Bits())
+		}
+	}
+	return nil
+}
+
+// afterRun makes what ONNX Runtime wrote visible to Go.
+func (t *Tensor) afterRun() {
+	if t.half != nil {
+		for i := range t.floats {
+			t.floats[i] = float16.Frombits(binary.NativeEndian.Uint16(t.half[2*i:])).Float32()
+		}
+	}
+}
+
+func (t *Tensor) destroy() {
+	if t.value != nil {
+		_ = t.value.Destroy() // frees the handle; the memory is Go's
+		t.value = nil
+	}
+}

@@ -1,0 +1,175 @@
+// Package processor conducts one attempt of one job, stage after stage: fetch,
+// inference, publication, deletion. Its one promise is that of the record: the
+// first record to land is the outcome for ever, and nothing is visible before.
+package processor
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/imgus/worker/inference"
+	"github.com/imgus/worker/job"
+	"github.com/imgus/worker/storage"
+)
+
+// settling bounds the storage work that goes on after a job's context ended:
+// recording a cancellation, deleting an attempt's images.
+const settling = 30 * time.Second
+
+// Options configure a Processor.
+type Options struct {
+	Bucket storage.Bucket
+	Engine inference.Engine
+	// Limits narrow what jobs may ask for.
+	Limits job.Limits
+	// Record shapes the records.
+	Record RecordOptions
+	Log    *slog.Logger
+}
+
+// Processor does the work of jobs. It is safe for concurrent use.
+type Processor struct {
+	bucket storage.Bucket
+	engine inference.Engine
+	limits job.Limits
+	record RecordOptions
+	log    *slog.Logger
+}
+
+// New makes a Processor.
+func New(o Options) *Processor {
+	return &Processor{bucket: o.Bucket, engine: o.Engine, limits: o.Limits, record: o.Record, log: o.Log}
+}
+
+// Process runs one attempt of a valid job and gives the job's outcome, which
+// may be another attempt's. An error means that the job has no outcome yet: a
+// *job.Error, or the cause of ctx.
+func (p *Processor) Process(ctx context.Context, j *job.Job, a job.Attempt, report func(job.Progress)) (job.Outcome, error) {
+	lookup, release := p.lookupContext(ctx)
+	defer release()
+	record, err := p.readRecord(lookup, j.ID)
+	switch {
+	case err == nil:
+		// Decided before: only the deletion is left.
+		return p.finish(lookup, j, record)
+	case !errors.Is(err, storage.ErrNotFound):
+		return job.Outcome{}, unavailable(err, "the record of the job cannot be looked up")
+	case cancelled(ctx):
+		return p.cancel(ctx, j, a)
+	}
+
+	record, err = p.attempt(ctx, j, a, report)
+	if err != nil {
+		p.withdraw(ctx, j.ID, a)
+		if cancelled(ctx) {
+			return p.cancel(ctx, j, a)
+		}
+		if ctx.Err() != nil {
+			return job.Outcome{}, context.Cause(ctx)
+		}
+		if e := job.AsError(err); e.Code.Final() {
+			return p.Refuse(ctx, j, a, e)
+		}
+		return job.Outcome{}, err
+	}
+	return p.finish(ctx, j, record)
+}
+
+// Refuse ends the job with a failed record. j may be only partly read, but has
+// a valid id.
+func (p *Processor) Refuse(ctx context.Context, j *job.Job, a job.Attempt, reason *job.Error) (job.Outcome, error) {
+	return p.settle(ctx, j, p.record.Failed(j, a, reason))
+}
+
+func (p *Processor) cancel(ctx context.Context, j *job.Job, a job.Attempt) (job.Outcome, error) {
+	settle, release := context.WithTimeout(context.WithoutCancel(ctx), settling)
+	defer release()
+	return p.settle(settle, j, p.record.cancelled(j, a))
+}
+
+// settle commits a record that has no images, and deletes what the job left.
+func (p *Processor) settle(ctx context.Context, j *job.Job, r *job.Record) (job.Outcome, error) {
+	winner, err := p.commit(ctx, r)
+	if err != nil {
+		return job.Outcome{}, err
+	}
+	return p.finish(ctx, j, winner)
+}
+
+// attempt does the work and commits it. The record is the winner's.
+func (p *Processor) attempt(ctx context.Context, j *job.Job, a job.Attempt, report func(job.Progress)) (*job.Record, error) {
+	start := time.Now()
+	report(job.Progress{Stage: job.StageFetch})
+	input, mask, err := p.fetch(ctx, j)
+	if err != nil {
+		return nil, err
+	}
+	defer wipe(input, mask)
+	fetched := time.Now()
+
+	result, err := p.engine.Generate(ctx, inference.Request{Job: j, Input: input, Mask: mask, Progress: report})
+	if err != nil {
+		return nil, err
+	}
+	defer wipeImages(result.Images)
+
+	report(job.Progress{Stage: job.StageStore})
+	storing := time.Now()
+	images, err := p.publish(ctx, j.ID, a, result.Images)
+	if err != nil {
+		return nil, err
+	}
+	r := p.record.Done(j, a, result, images)
+	r.Timings[job.StageFetch] = fetched.Sub(start).Milliseconds()
+	r.Timings[job.StageStore] = time.Since(storing).Milliseconds()
+	r.Timings[job.StageTotal] = time.Since(start).Milliseconds()
+	if j.CreatedAt != nil {
+		r.Timings[job.StageQueued] = max(start.Sub(*j.CreatedAt).Milliseconds(), 0)
+	}
+	if ctx.Err() != nil {
+		// The last moment at which a cancelled job can be kept invisible.
+		return nil, context.Cause(ctx)
+	}
+	winner, err := p.commit(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if winner.Attempt == nil || winner.Attempt.ID != a.ID {
+		p.withdraw(ctx, j.ID, a)
+	}
+	return winner, nil
+}
+
+// lookupContext is ctx, or for a job that was cancelled before it began one
+// that still lets its outcome be looked up.
+func (p *Processor) lookupContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	if cancelled(ctx) {
+		return context.WithTimeout(context.WithoutCancel(ctx), settling)
+	}
+	return context.WithCancel(ctx)
+}
+
+func cancelled(ctx context.Context) bool {
+	return errors.Is(context.Cause(ctx), job.ErrCancelled)
+}
+
+// unavailable is the error for storage that is away or refuses.
+func unavailable(err error, message string) *job.Error {
+	return job.Wrap(job.StorageUnavailable, err, message)
+}
+
+// wipe overwrites a user's bytes as soon as they are not needed, rather than
+// when the memory happens to be used again.
+func wipe(buffers ...[]byte) {
+	for _, b := range buffers {
+		clear(b)
+	}
+}
+
+func wipeImages(images []inference.Image) {
+	for _, image := range images {
+		clear(image.Data)
+	}
+}

@@ -1,0 +1,47 @@
+package processor
+
+import (
+	"maps"
+	"time"
+
+	"github.com/imgus/worker/inference"
+	"github.com/imgus/worker/job"
+)
+
+// RecordOptions shape a record.
+type RecordOptions struct {
+	// Prompts lets the record hold the prompts.
+	Prompts bool
+}
+
+// Done is the record of a job whose images are stored as given.
+func (o RecordOptions) Done(j *job.Job, a job.Attempt, result *inference.Result, images []job.Image) *job.Record {
+	r := o.base(j, a, job.Done)
+	parameters := result.Parameters
+	if o.Prompts {
+		parameters.Prompt, parameters.NegativePrompt = j.Prompt, j.NegativePrompt
+	}
+	r.Model, r.Parameters, r.Engine, r.Images = &result.Model, &parameters, &result.Engine, images
+	r.Timings = job.Timings{}
+	maps.Copy(r.Timings, result.Timings)
+	return r
+}
+
+// Failed is the record of a job that ended with the error.
+func (o RecordOptions) Failed(j *job.Job, a job.Attempt, reason *job.Error) *job.Record {
+	r := o.base(j, a, job.Failed)
+	r.Error = &job.Error{Code: reason.Code, Message: reason.Message}
+	if j.Model != "" {
+		r.Model = &job.ModelInfo{Name: j.Model}
+	}
+	return r
+}
+
+func (o RecordOptions) cancelled(j *job.Job, a job.Attempt) *job.Record {
+	return o.base(j, a, job.Cancelled)
+}
+
+func (o RecordOptions) base(j *job.Job, a job.Attempt, state job.State) *job.Record {
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	return &job.Record{Version: job.Version, ID: j.ID, State: state, Kind: j.Kind, Attempt: &a, CreatedAt: &now}
+}
