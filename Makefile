@@ -48,7 +48,7 @@ test/fuzz: ## Fuzz every target for a short while each: make test/fuzz [FUZZTIME
 
 .PHONY: test/amd64-v3
 test/amd64-v3: ## Test the numbers once more with fused multiply-add allowed (needs a CPU with AVX2)
-	GOAMD64=v3 go test ./noise/... ./scheduler/...
+	GOAMD64=v3 go test ./inference/noise/... ./inference/scheduler/...
 
 $(GOLANGCI_LINT):
 	@echo "building golangci-lint $(GOLANGCI_LINT_VERSION)" >&2

@@ -1,6 +1,8 @@
 package configs
 
 import (
+	"maps"
+
 	"github.com/spf13/viper"
 )
 
@@ -58,7 +60,5 @@ func Load(path string, environ []string, needs ...Need) (Config, Sources, error)
 }
 
 func (s Sources) add(l layer) {
-	for name, source := range l.sources {
-		s[name] = source
-	}
+	maps.Copy(s, l.sources)
 }

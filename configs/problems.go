@@ -14,7 +14,7 @@ type Problem struct {
 }
 
 // Problems is the error of Load: everything wrong, at once.
-type Problems struct {
+type Problems struct { //nolint:errname // a list, and as such shown to people
 	List []Problem `json:"problems"`
 }
 

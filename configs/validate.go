@@ -117,7 +117,7 @@ var (
 	queueName  = regexp.MustCompile(`^[a-z0-9_-]{1,64}$`)
 	bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 	prefixForm = regexp.MustCompile(`^[A-Za-z0-9._=-]+(/[A-Za-z0-9._=-]+)*/?$`)
-	deviceName = regexp.MustCompile(`^(cpu|cuda:(0|[1-9][0-9]?))$`)
+	deviceName = regexp.MustCompile(`^(cpu|cuda:(0|[1-9]\d?))$`)
 	modelName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 	optionName = regexp.MustCompile(`^[a-z0-9_]+$`)
 )
