@@ -1,0 +1,245 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/imgus/worker/job"
+)
+
+// redisPatience bounds each of our own calls to Redis within an attempt.
+const redisPatience = 3 * time.Second
+
+// delivery is a task as asynq gave it out, and the attempt that came of it.
+type delivery struct {
+	queue   string
+	id      string // valid
+	payload []byte
+
+	job     *job.Job
+	attempt job.Attempt
+	counted int // attempts that count against the job, this one included
+	began   time.Time
+}
+
+// processTask is asynq's handler. What it returns is asynq's verdict; no job
+// ever goes to asynq's archive, which would keep the payload for months (A6).
+func (c *Consumer) processTask(ctx context.Context, task *asynq.Task) error {
+	id, _ := asynq.GetTaskID(ctx)
+	queue, _ := asynq.GetQueueName(ctx)
+	if task.Type() != job.TaskType || !job.ValidID(id) {
+		// There is no id under which to say anything about it.
+		c.log.Warn("dropped a task that is no job", "queue", queue, "bytes", len(task.Payload()))
+		c.observe(func(o Observer) { o.Dropped(queue) })
+		return asynq.RevokeTask
+	}
+	for {
+		d := &delivery{queue: queue, id: id, payload: task.Payload()}
+		v := c.deliver(ctx, d)
+		switch v.action {
+		case finish:
+			// Deletes the task, whatever its state (A9), and also where a
+			// producer asked asynq to retain it.
+			return asynq.RevokeTask
+		case handBack:
+			// asynq puts the task back at the head of its queue when it shuts
+			// down, provided that nothing was returned before.
+			<-ctx.Done()
+			return job.ErrShutdown
+		}
+		again := &later{code: v.reason.Code, delay: retryDelay(d.attempt.Number, v.reason)}
+		if hasRetry(ctx) {
+			return again
+		}
+		// A producer that left no retries: asynq would archive, so wait here.
+		select {
+		case <-time.After(again.delay):
+		case <-c.slots.closing:
+		case <-ctx.Done():
+			return again
+		}
+	}
+}
+
+func hasRetry(ctx context.Context) bool {
+	retried, _ := asynq.GetRetryCount(ctx)
+	limit, _ := asynq.GetMaxRetry(ctx)
+	return retried < limit
+}
+
+// deliver makes one attempt, publishes what came of it, and returns the
+// verdict, which is anything but refuse.
+func (c *Consumer) deliver(ctx context.Context, d *delivery) verdict {
+	work, err := c.slots.take(ctx, d.id)
+	switch {
+	case errors.Is(err, job.ErrShutdown):
+		return verdict{action: handBack}
+	case err != nil: // asynq took the task back while it waited and does not listen any more
+		return verdict{action: retry, reason: job.AsError(err)}
+	}
+	defer c.slots.leave(d.id)
+	d.began = time.Now()
+
+	begin, cancel := patience(work)
+	d.attempt, d.counted, err = c.attempts.begin(begin, d.id)
+	cancel()
+	if err != nil {
+		c.log.Warn("attempt not begun", "job_id", d.id, "error", err)
+		return verdict{action: retry, reason: job.AsError(err)}
+	}
+	v := c.try(work, d)
+	if v.action == refuse {
+		v = c.refuse(work, d, v.reason)
+	}
+	c.settle(work, d, v)
+	return v
+}
+
+// try runs the handler, unless the job cannot or must not run.
+func (c *Consumer) try(work context.Context, d *delivery) verdict {
+	if err := d.read(c.opts.Limits); err != nil {
+		return verdict{action: refuse, reason: job.AsError(err), counted: true}
+	}
+	if c.marked(work, d.id) {
+		c.slots.cancel(d.id, job.ErrCancelled) // the handler records it
+	} else if d.counted > c.opts.MaxAttempts {
+		reason := job.Errorf(job.Internal, "the worker ended %d times while it worked on the job", d.counted-1)
+		return verdict{action: refuse, reason: reason, counted: true}
+	} else if d.job.Expired(time.Now()) {
+		reason := job.Errorf(job.Expired, "the job's time was over before it began")
+		return verdict{action: refuse, reason: reason, counted: true}
+	}
+	c.say(work, d.status(job.Running))
+	return judge(c.process(work, d), d.counted >= c.opts.MaxAttempts)
+}
+
+// read decodes the payload. The job has the task's id in any case, and as much
+// of the rest as could be read.
+func (d *delivery) read(limits job.Limits) error {
+	j, err := job.Decode(d.payload)
+	same := j.ID == d.id
+	j.ID, d.job = d.id, j
+	switch {
+	case err != nil:
+		return err
+	case !same:
+		return job.Errorf(job.InvalidJob, "id: must be the id of the task")
+	default:
+		return j.Validate(limits)
+	}
+}
+
+// process calls the handler and returns when that has really ended, however
+// long it ignores the end of its context.
+func (c *Consumer) process(work context.Context, d *delivery) (r result) {
+	ctx, cancel := context.WithTimeoutCause(work, c.opts.Timeout, job.ErrTimeout)
+	defer cancel()
+	progress := startProgress(func(now job.Progress) {
+		status := d.status(job.Running)
+		status.Stage, status.Step, status.Steps = now.Stage, now.Step, now.Steps
+		c.say(work, status)
+	})
+	defer progress.close()
+	defer func() {
+		if x := recover(); x != nil {
+			r = result{err: panicked(x)}
+		}
+		r.cause = context.Cause(ctx)
+	}()
+	r.outcome, r.err = c.opts.Handler.Process(ctx, d.job, d.attempt, progress.report)
+	return r
+}
+
+// refuse has the failure recorded. That does not depend on the context of the
+// work, which may be the reason.
+func (c *Consumer) refuse(work context.Context, d *delivery, reason *job.Error) (v verdict) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(work), time.Minute)
+	defer cancel()
+	var r result
+	defer func() {
+		if x := recover(); x != nil {
+			r.err = panicked(x)
+		}
+		if r.err == nil && r.outcome.State.Final() {
+			v = verdict{action: finish, outcome: r.outcome, counted: true}
+			return
+		}
+		v = verdict{action: retry, reason: explain(r)}
+	}()
+	c.log.Info("refusing job", "job_id", d.id, "attempt", d.attempt.Number, "code", reason.Code, "error", reason)
+	r.outcome, r.err = c.opts.Handler.Refuse(ctx, d.job, d.attempt, reason)
+	return v
+}
+
+// settle publishes and counts what came of the attempt.
+func (c *Consumer) settle(work context.Context, d *delivery, v verdict) {
+	log := c.log.With("job_id", d.id, "queue", d.queue, "attempt", d.attempt.Number, "dur_ms", time.Since(d.began).Milliseconds())
+	ctx, cancel := patience(work)
+	defer cancel()
+	status := d.status(job.Queued)
+	switch v.action {
+	case finish:
+		c.holding.fine()
+		status.State, status.ErrorCode, status.ResultKey = v.outcome.State, v.outcome.Code, v.outcome.RecordKey
+		c.sayLast(work, status)
+		if err := c.attempts.forget(ctx, d.id); err != nil {
+			log.Debug("attempts not forgotten; they expire", "error", err)
+		}
+		log.Info("job ended", "state", v.outcome.State, "code", v.outcome.Code)
+		c.observe(func(o Observer) { o.Ended(d.queue, v.outcome, time.Since(d.began)) })
+		return
+	case retry:
+		if v.reason.Code.Passing() {
+			c.holding.trouble()
+		}
+		status.ErrorCode = v.reason.Code
+		logRetry(log, v)
+		c.observe(func(o Observer) { o.Retried(d.queue, v.reason.Code) })
+	case handBack:
+		log.Info("job handed back")
+	}
+	if !v.counted {
+		if err := c.attempts.uncount(ctx, d.id, d.attempt); err != nil {
+			log.Warn("attempt counts although it should not", "error", err)
+		}
+	}
+	c.say(work, status)
+}
+
+func (d *delivery) status(state job.State) Status {
+	return Status{ID: d.id, Queue: d.queue, State: state, Attempt: d.attempt.Number}
+}
+
+func (c *Consumer) observe(tell func(Observer)) {
+	if c.opts.Observer != nil {
+		tell(c.opts.Observer)
+	}
+}
+
+// patience outlives the work, but not for long.
+func patience(work context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(work), redisPatience)
+}
+
+// panicError keeps what a panic said out of logs unless the runtime said it:
+// a panic's value may hold anything.
+type panicError struct {
+	text  string
+	stack []byte
+}
+
+func (e *panicError) Error() string { return e.text }
+
+func panicked(x any) error {
+	text := fmt.Sprintf("panic with a %T", x)
+	if e, ok := x.(runtime.Error); ok {
+		text = "panic: " + e.Error()
+	}
+	return job.Wrap(job.Internal, &panicError{text: text, stack: debug.Stack()}, "the worker failed in a way it did not foresee; the log has the cause")
+}

@@ -1,0 +1,193 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/imgus/worker/job"
+)
+
+const (
+	// asynq archives what reaches its retry limit and takes back what reaches
+	// its timeout. Workers have limits of their own, so these are far away.
+	taskMaxRetry = 1000
+	taskTimeout  = 24 * time.Hour
+)
+
+// ClientOptions are what a client needs.
+type ClientOptions struct {
+	Connection Connection
+	// StatusTTL is how long a waiting job's status is kept; 0 is DefaultStatusTTL.
+	StatusTTL time.Duration
+}
+
+// Client puts jobs into Redis and follows them. Errors of Redis are
+// ErrUnavailable.
+type Client struct {
+	redis     redis.UniversalClient
+	tasks     *asynq.Client
+	inspector *asynq.Inspector
+	statuses  statuses
+}
+
+// Receipt is what a producer learns when it has enqueued a job.
+type Receipt struct {
+	ID    string    `json:"id"`
+	Queue string    `json:"queue"`
+	State job.State `json:"state"`
+	// Existing says that the id was there before: nothing was enqueued.
+	Existing bool `json:"existing,omitempty"`
+}
+
+// NewClient makes a client; it connects to nothing. Close it.
+func NewClient(opts ClientOptions) (*Client, error) {
+	clients, err := opts.Connection.open(1)
+	if err != nil {
+		return nil, err
+	}
+	if opts.StatusTTL == 0 {
+		opts.StatusTTL = DefaultStatusTTL
+	}
+	return &Client{
+		redis:     clients[0],
+		tasks:     asynq.NewClientFromRedisClient(clients[0]),
+		inspector: asynq.NewInspectorFromRedisClient(clients[0]),
+		statuses:  statuses{redis: clients[0], ttl: opts.StatusTTL},
+	}, nil
+}
+
+// Close ends the connections.
+func (c *Client) Close() error { return c.redis.Close() }
+
+// Ping reports whether Redis answers.
+func (c *Client) Ping(ctx context.Context) error {
+	if err := c.redis.Ping(ctx).Err(); err != nil {
+		return unavailable("ping", err)
+	}
+	return nil
+}
+
+// Enqueue checks a job and puts it into a queue. A job without created_at gets
+// it. If the id is known already nothing happens but that the receipt says so;
+// it may be called again after any error. An invalid job is a *job.Error.
+func (c *Client) Enqueue(ctx context.Context, j *job.Job, queue string) (Receipt, error) {
+	if !validQueue.MatchString(queue) {
+		return Receipt{}, fmt.Errorf("queue %q: must be a plain name", queue)
+	}
+	payload, err := encode(j)
+	if err != nil {
+		return Receipt{}, err
+	}
+	// The status comes first: it is what holds the id across all queues. A
+	// producer that dies in between leaves a status without a task, which the
+	// next call mends, since the task's id is unique too.
+	receipt := Receipt{ID: j.ID, Queue: queue, State: job.Queued}
+	claimed, err := c.statuses.claim(ctx, Status{ID: j.ID, Queue: queue, State: job.Queued})
+	if err != nil {
+		return Receipt{}, err
+	}
+	if !claimed {
+		known, err := c.statuses.get(ctx, j.ID)
+		switch {
+		case errors.Is(err, ErrUnknownJob): // it expired this moment
+		case err != nil:
+			return Receipt{}, err
+		default:
+			receipt.State = known.State
+			if known.Queue != "" {
+				receipt.Queue = known.Queue
+			}
+		}
+		if known.State.Final() {
+			receipt.Existing = true
+			return receipt, nil
+		}
+	}
+	_, err = c.tasks.EnqueueContext(ctx, asynq.NewTask(job.TaskType, payload),
+		asynq.TaskID(j.ID), asynq.Queue(receipt.Queue), asynq.MaxRetry(taskMaxRetry), asynq.Timeout(taskTimeout), asynq.Retention(0))
+	switch {
+	case errors.Is(err, asynq.ErrTaskIDConflict):
+		receipt.Existing = true
+	case err != nil:
+		return Receipt{}, unavailable("enqueue", err)
+	}
+	return receipt, nil
+}
+
+func encode(j *job.Job) ([]byte, error) {
+	if err := j.Validate(job.Limits{}); err != nil {
+		return nil, err
+	}
+	sent := *j
+	if sent.CreatedAt == nil {
+		now := time.Now().UTC().Truncate(time.Millisecond)
+		sent.CreatedAt = &now
+	}
+	payload, err := json.Marshal(&sent)
+	if err != nil {
+		return nil, fmt.Errorf("encode job: %w", err)
+	}
+	if len(payload) > job.MaxPayload {
+		return nil, job.Errorf(job.InvalidJob, "the job must be at most %d bytes of JSON", job.MaxPayload)
+	}
+	return payload, nil
+}
+
+// Status tells where a job stands; ErrUnknownJob if nothing is known of it.
+func (c *Client) Status(ctx context.Context, id string) (Status, error) {
+	status, err := c.statuses.get(ctx, id)
+	if !errors.Is(err, ErrUnknownJob) {
+		return status, err
+	}
+	return c.waiting(id)
+}
+
+// waiting finds the task of a job that has no status yet: one from a producer
+// that is not this client.
+func (c *Client) waiting(id string) (Status, error) {
+	queues, err := c.inspector.Queues()
+	if err != nil {
+		return Status{}, unavailable("list queues", err)
+	}
+	for _, queue := range queues {
+		task, err := c.inspector.GetTaskInfo(queue, id)
+		switch {
+		case errors.Is(err, asynq.ErrTaskNotFound), errors.Is(err, asynq.ErrQueueNotFound):
+			continue
+		case err != nil:
+			return Status{}, unavailable("find task", err)
+		}
+		status := Status{ID: id, Queue: queue, State: job.Queued}
+		if task.State == asynq.TaskStateActive {
+			status.State = job.Running
+		}
+		return status, nil
+	}
+	return Status{}, ErrUnknownJob
+}
+
+// Cancel asks that a job ends, wherever it is, and returns how it stood: the
+// worker that has it, or that takes it next, ends it. ErrFinished, with the
+// status, if there is nothing left to end; ErrUnknownJob.
+func (c *Client) Cancel(ctx context.Context, id string) (Status, error) {
+	status, err := c.Status(ctx, id)
+	if err != nil {
+		return status, err
+	}
+	if status.State.Final() {
+		return status, ErrFinished
+	}
+	if err := c.redis.Set(ctx, cancelKey(id), "1", cancelTTL).Err(); err != nil {
+		return status, unavailable("mark as cancelled", err)
+	}
+	if err := c.redis.Publish(ctx, cancelChannel, id).Err(); err != nil {
+		return status, unavailable("announce cancel", err)
+	}
+	return status, nil
+}

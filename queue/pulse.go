@@ -1,0 +1,99 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+)
+
+const (
+	pulseEvery = time.Second
+	beatEvery  = 5 * time.Second
+	beatTTL    = 15 * time.Second
+)
+
+// Worker is a live worker's sign of life: the JSON at imgus:worker:<id>. It
+// tells nothing of the content of jobs.
+type Worker struct {
+	ID        string         `json:"id"`
+	Host      string         `json:"host"`
+	PID       int            `json:"pid"`
+	Version   string         `json:"version,omitempty"`
+	Queues    map[string]int `json:"queues"`
+	Slots     int            `json:"slots"`
+	InHand    int            `json:"in_hand"`
+	Serving   bool           `json:"serving"`
+	StartedAt time.Time      `json:"started_at"`
+	UpdatedAt time.Time      `json:"updated_at"`
+}
+
+// pulse looks at Redis every second, until ctx ends: does it answer, was a job
+// cancelled; and gives the sign of life.
+func (c *Consumer) pulse(ctx context.Context) {
+	ticker := time.NewTicker(pulseEvery)
+	defer ticker.Stop()
+	var beaten time.Time
+	for {
+		err := c.look(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		c.noteRedis(err)
+		if err == nil {
+			c.sayUnsaid(ctx)
+			if time.Since(beaten) >= beatEvery-pulseEvery/2 {
+				beaten = time.Now()
+				c.beat(ctx)
+			}
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+		}
+	}
+	c.unbeat(ctx)
+}
+
+func (c *Consumer) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := c.redis.Ping(ctx).Err(); err != nil {
+		return err
+	}
+	return c.findMarks(ctx)
+}
+
+// noteRedis says once that Redis is away, and once that it is back.
+func (c *Consumer) noteRedis(err error) {
+	switch wasAway := c.away.Swap(err != nil); {
+	case err != nil && !wasAway:
+		c.log.Warn("redis is away; waiting for it", "error", err)
+	case err == nil && wasAway:
+		c.log.Info("redis is back")
+	}
+}
+
+func (c *Consumer) beat(ctx context.Context) {
+	host, _ := os.Hostname() // a worker without a name is one all the same
+	sign, err := json.Marshal(Worker{
+		ID: c.worker, Host: host, PID: os.Getpid(), Version: c.opts.Version, Queues: c.opts.Queues,
+		Slots: c.opts.Concurrency, InHand: len(c.slots.jobs()), Serving: c.serving.Load(),
+		StartedAt: c.started, UpdatedAt: time.Now().UTC(),
+	})
+	if err == nil {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		err = c.redis.Set(ctx, workerKey(c.worker), sign, beatTTL).Err()
+	}
+	if err != nil {
+		c.log.Debug("no sign of life", "error", fmt.Errorf("write worker: %w", err))
+	}
+}
+
+func (c *Consumer) unbeat(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	_ = c.redis.Del(ctx, workerKey(c.worker)).Err() // it expires anyway
+}

@@ -1,0 +1,84 @@
+// Package queue brings jobs from Redis to the worker and their status back. It
+// fences asynq, whose at-least-once delivery it keeps and whose known defects
+// it works around, each where a comment names it.
+//
+// # Keys
+//
+// Beside asynq's own keys, all in Redis, each of which expires:
+//
+//	imgus:job:<id>       hash, the status of a job; changes are published on imgus:events:<id>
+//	imgus:attempts:<id>  hash, how often the job was begun and how many of those count
+//	imgus:cancel:<id>    mark, the user cancelled the job; published on imgus:cancel
+//	imgus:worker:<id>    JSON, a live worker's sign of life
+//
+// Every script of ours touches one key, so Redis Cluster may put them anywhere.
+//
+// # Access
+//
+// The least that a worker's Redis user needs (on a Cluster also +cluster|slots
+// +cluster|shards +readonly):
+//
+//	resetkeys ~asynq:* ~imgus:* resetchannels &asynq:cancel &imgus:cancel &imgus:events:*
+//	-@all +hello +auth +ping +select +evalsha +eval +subscribe +unsubscribe +publish
+//	+exists +get +set +setex +del +incr +expire +expireat
+//	+hset +hget +hmget +hgetall +hdel +hincrby +sadd +srem +sismember +smembers
+//	+zadd +zrem +zcard +zrange +zrangebyscore +zremrangebyscore
+//	+lpush +rpush +lrem +lrange +llen +rpoplpush
+package queue
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+)
+
+var (
+	// ErrUnknownJob: neither a status nor a task has the id.
+	ErrUnknownJob = errors.New("no such job")
+	// ErrFinished: the job has already ended.
+	ErrFinished = errors.New("the job has already ended")
+	// ErrUnavailable: Redis cannot be reached, or refuses.
+	ErrUnavailable = errors.New("redis is unavailable")
+)
+
+const (
+	cancelChannel = "imgus:cancel"
+	cancelTTL     = 7 * 24 * time.Hour
+	attemptsTTL   = 7 * 24 * time.Hour
+
+	// DefaultStatusTTL is how long a status is kept after its last change.
+	DefaultStatusTTL = 24 * time.Hour
+)
+
+func jobKey(id string) string        { return "imgus:job:" + id }
+func eventsChannel(id string) string { return "imgus:events:" + id }
+func attemptsKey(id string) string   { return "imgus:attempts:" + id }
+func cancelKey(id string) string     { return "imgus:cancel:" + id }
+func workerKey(id string) string     { return "imgus:worker:" + id }
+
+// NewID makes an id for a job: a UUIDv7, so that ids sort by age.
+func NewID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// The name of a queue stands in Redis keys between braces.
+var validQueue = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+//go:embed lua
+var sources embed.FS
+
+func script(name string) *redis.Script {
+	source, err := sources.ReadFile("lua/" + name + ".lua")
+	if err != nil {
+		panic(err) // the name is a constant of this package
+	}
+	return redis.NewScript(string(source))
+}
+
+// unavailable marks an error of Redis.
+func unavailable(doing string, err error) error {
+	return fmt.Errorf("%s: %w: %w", doing, ErrUnavailable, err)
+}
