@@ -32,7 +32,7 @@ func parseRedisURL(text string) (redisAddress, bool) {
 	case "redis", "rediss":
 		database := strings.TrimPrefix(u.Path, "/")
 		_, err := strconv.ParseUint(database, 10, 16)
-		return a, u.Hostname() != "" && isPort(u.Port(), true) && (database == "" || err == nil)
+		return a, u.Hostname() != "" && u.RawQuery == "" && u.Fragment == "" && isPort(u.Port(), true) && (database == "" || err == nil)
 	case "unix":
 		return a, u.Host == "" && len(u.Path) > 1
 	default:

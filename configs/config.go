@@ -68,7 +68,7 @@ type Cluster struct {
 type Storage struct {
 	Kind           string `mapstructure:"kind"` // s3, directory
 	Directory      string `mapstructure:"directory"`
-	Endpoint       string `mapstructure:"endpoint"` // host or host:port; empty: Amazon's
+	Endpoint       string `mapstructure:"endpoint"` // host or host:port
 	Region         string `mapstructure:"region"`
 	Bucket         string `mapstructure:"bucket"`
 	Prefix         string `mapstructure:"prefix"`

@@ -106,6 +106,7 @@ func TestProblems(t *testing.T) {
 		"limit in bytes":      {file: "limits: {input_bytes: 1GiB}", key: "limits.input_bytes", message: "to 20MiB"},
 		"redis scheme":        {file: "redis: {url: 'http://localhost'}", key: "redis.url", message: "must be redis://"},
 		"redis database":      {file: "redis: {url: 'redis://localhost/a'}", key: "redis.url", message: "must be redis://"},
+		"redis option":        {file: "redis: {url: 'redis://localhost/0?db=1'}", key: "redis.url", message: "must be redis://"},
 		"redis plaintext":     {file: "redis: {url: 'redis://redis:6379'}", key: "redis.url", message: "redis.allow_plaintext: true"},
 		"cluster plaintext":   {file: "redis: {cluster: {addresses: ['redis:1']}}", key: "redis.cluster.addresses", message: "allow_plaintext"},
 		"two passwords":       {file: "redis: {url: 'redis://:a@localhost', password: b}", key: "redis.password", message: "choose one"},
@@ -121,6 +122,7 @@ func TestProblems(t *testing.T) {
 			file: "redis: {url: 'redis://localhost:1', cluster: {addresses: ['[::1]:1']}}", key: "redis.url", message: "choose one",
 		},
 		"redis CA without TLS": {file: "redis: {tls: {ca_file: /a}}", key: "redis.tls.ca_file", message: "no use"},
+		"redis CA is empty":    {file: "redis: {tls: {enabled: true, ca_file: worker.yaml}}", key: "redis.tls.ca_file", message: "no certificate"},
 		"redis CA is away":     {file: "redis: {tls: {enabled: true, ca_file: /nonexistent}}", key: "redis.tls.ca_file", message: "no such file"},
 
 		"storage kind":        {file: "storage: {kind: gcs}", key: "storage.kind", message: "s3 or directory"},
@@ -130,7 +132,8 @@ func TestProblems(t *testing.T) {
 		"bucket":              {file: "storage: {bucket: My_Bucket}", key: "storage.bucket", message: "a-z"},
 		"prefix":              {file: "storage: {prefix: /a}", key: "storage.prefix", message: "without a slash in front"},
 		"prefix upwards":      {file: "storage: {prefix: a/../b}", key: "storage.prefix", message: "folders"},
-		"half of credentials": {file: "storage: {access_key: a}", key: "storage.access_key", message: "both be set"},
+		"half of credentials": {file: "storage: {access_key: a}", key: "storage.secret_key", message: "storage.access_key is"},
+		"other half":          {file: "storage: {secret_key: a}", key: "storage.access_key", message: "storage.secret_key is"},
 		"storage CA, no TLS":  {file: "storage: {endpoint: localhost, tls: false, ca_file: /a}", key: "storage.ca_file", message: "no use"},
 	}
 	for name, test := range tests {
@@ -144,17 +147,21 @@ func TestProblems(t *testing.T) {
 }
 
 func TestNeeds(t *testing.T) {
-	tests := map[string]struct{ file, key string }{
-		"s3 without a bucket":           {"", "storage.bucket"},
+	tests := map[string]struct{ file, keys string }{
+		"s3 without anything":           {"", "storage.endpoint storage.bucket storage.access_key storage.secret_key"},
+		"s3 without a bucket":           {"storage: {endpoint: s3, access_key: a, secret_key: b}", "storage.bucket"},
 		"directory without a directory": {"storage: {kind: directory}", "storage.directory"},
-		"bucket":                        {"storage: {bucket: pictures}", ""},
+		"s3":                            {"storage: {endpoint: s3, access_key: a, secret_key: b, bucket: pictures}", ""},
 		"directory":                     {"storage: {kind: directory, directory: a}", ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			got := problemsOf(t, test.file, nil, configs.NeedStorage)
-			if test.key == "" && got != nil || test.key != "" && (len(got) != 1 || got[0].Key != test.key) {
-				t.Errorf("got %+v, want a problem of %q", got, test.key)
+			var names []string
+			for _, p := range problemsOf(t, test.file, nil, configs.NeedStorage) {
+				names = append(names, p.Key)
+			}
+			if got := strings.Join(names, " "); got != test.keys {
+				t.Errorf("got problems of %q, want %q", got, test.keys)
 			}
 			if got := problemsOf(t, test.file, nil); got != nil {
 				t.Errorf("without the need: %+v", got)
@@ -179,12 +186,12 @@ func TestAccepted(t *testing.T) {
 
 func TestAllProblemsAtOnce(t *testing.T) {
 	got := problemsOf(t, "logs: {}\njob: {max_attempts: 0, timeout: soon}\nqueues: {A: 0}\n",
-		[]string{"IMGUS_NONSENSE=1", "IMGUS_ENGINE_THREADS=-1"}, configs.NeedStorage)
+		[]string{"IMGUS_NONSENSE=1", "IMGUS_ENGINE_THREADS=-1", "IMGUS_STORAGE_KIND=directory"}, configs.NeedStorage)
 	var names []string
 	for _, p := range got {
 		names = append(names, p.Key+"@"+p.Source)
 	}
-	want := "logs@c.yaml:1 job.timeout@c.yaml:2 IMGUS_NONSENSE@ queues@c.yaml:3 storage.bucket@default " +
+	want := "logs@c.yaml:1 job.timeout@c.yaml:2 IMGUS_NONSENSE@ queues@c.yaml:3 storage.directory@default " +
 		"engine.threads@IMGUS_ENGINE_THREADS job.max_attempts@c.yaml:2"
 	if text := strings.Join(names, " "); text != want {
 		t.Errorf("got  %s\nwant %s", text, want)

@@ -2,6 +2,7 @@ package configs
 
 import (
 	"cmp"
+	"crypto/x509"
 	"maps"
 	"regexp"
 	"slices"
@@ -102,7 +103,7 @@ func (c checker) redis(r Redis) {
 	if r.TLS.CAFile != "" && !encrypted {
 		c.wrong("redis.tls.ca_file", "is of no use without redis.tls.enabled")
 	}
-	c.readable("redis.tls.ca_file", r.TLS.CAFile)
+	c.certificates("redis.tls.ca_file", r.TLS.CAFile)
 }
 
 func (c checker) addresses(key string, list []string) {
@@ -150,8 +151,14 @@ func (c checker) storage(s Storage, needed bool) {
 		}
 		return
 	}
-	if needed && s.Bucket == "" {
-		c.wrong("storage.bucket", "must be set: storage.kind is s3")
+	required := []struct{ key, value string }{
+		{"storage.endpoint", s.Endpoint}, {"storage.bucket", s.Bucket},
+		{"storage.access_key", string(s.AccessKey)}, {"storage.secret_key", string(s.SecretKey)},
+	}
+	for _, r := range required {
+		if needed && r.value == "" {
+			c.wrong(r.key, "must be set: storage.kind is s3")
+		}
 	}
 	if s.Bucket != "" && !bucketName.MatchString(s.Bucket) {
 		c.wrong("storage.bucket", "must be 3 to 63 of a-z, 0-9, . and -")
@@ -161,16 +168,19 @@ func (c checker) storage(s Storage, needed bool) {
 	} else if s.Endpoint != "" && !isEndpoint(s.Endpoint) {
 		c.wrong("storage.endpoint", "must be host or host:port")
 	}
-	if (s.AccessKey == "") != (s.SecretKey == "") {
-		c.wrong("storage.access_key", "and storage.secret_key must both be set, or none")
+	if s.AccessKey == "" && s.SecretKey != "" {
+		c.wrong("storage.access_key", "must be set: storage.secret_key is")
 	}
-	if !s.TLS && !s.AllowPlaintext && !isLoopback(s.Endpoint) {
+	if s.SecretKey == "" && s.AccessKey != "" {
+		c.wrong("storage.secret_key", "must be set: storage.access_key is")
+	}
+	if !s.TLS && !s.AllowPlaintext && s.Endpoint != "" && !isLoopback(s.Endpoint) {
 		c.wrong("storage.endpoint", needsPlaintext, "storage.allow_plaintext")
 	}
 	if s.CAFile != "" && !s.TLS {
 		c.wrong("storage.ca_file", "is of no use without storage.tls")
 	}
-	c.readable("storage.ca_file", s.CAFile)
+	c.certificates("storage.ca_file", s.CAFile)
 }
 
 func isDots(folder string) bool { return folder == "." || folder == ".." }
@@ -224,11 +234,15 @@ func (c checker) limits(l Limits) {
 	within(c, "limits.input_side", l.InputSide, 1, hard.InputSide)
 }
 
-func (c checker) readable(key, path string) {
+// certificates checks a file of certificate authorities, if one is named.
+func (c checker) certificates(key, path string) {
 	if path == "" {
 		return
 	}
-	if _, err := readBounded(path); err != nil {
+	pem, err := readBounded(path)
+	if err != nil {
 		c.wrong(key, "%v", err)
+	} else if !x509.NewCertPool().AppendCertsFromPEM(pem) {
+		c.wrong(key, "the file holds no certificate in PEM form")
 	}
 }
