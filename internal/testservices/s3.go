@@ -20,6 +20,10 @@ type S3Server struct {
 	AccessKey string
 	SecretKey string
 	Bucket    string
+
+	// Folder has the objects as files, to damage them; "" for the server of
+	// IMGUS_TEST_S3.
+	Folder string
 }
 
 // S3 returns a server with an empty bucket, which ends with the test; with
@@ -56,19 +60,19 @@ func StartS3(t testing.TB) *S3Server {
 		unavailable(t, "no S3 server (versitygw) on this machine")
 	}
 	s := &S3Server{process: newProcess(t, path), AccessKey: "imgus-test", SecretKey: "imgus-test-secret", Bucket: "imgus"}
-	objects, metadata := filepath.Join(s.dir, "objects"), filepath.Join(s.dir, "metadata")
-	for _, dir := range []string{filepath.Join(objects, s.Bucket), metadata} { // a bucket is a folder
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			t.Fatal(err)
-		}
+	objects := filepath.Join(s.dir, "objects")
+	s.Folder = filepath.Join(objects, s.Bucket) // which makes it a bucket
+	if err := os.MkdirAll(s.Folder, 0o700); err != nil {
+		t.Fatal(err)
 	}
 	s.ready = func() error { return healthy(s.Endpoint) }
 	s.startOnFreePort(false, func(port int) {
 		s.Endpoint = address(port)
 		s.args = []string{
-			"--port", s.Endpoint, "--access", s.AccessKey, "--secret", s.SecretKey, "--health", healthPath, "--keep-alive", "--quiet",
-			// Not every file system has the extended attributes that are the alternative.
-			"posix", "--sidecar", metadata, objects,
+			"--port", s.Endpoint, "--access", s.AccessKey, "--secret", s.SecretKey, "--health", healthPath, "--quiet",
+			// Checksums are kept in extended attributes. With --sidecar, for file systems
+			// that have none, versitygw v1.8.0 mixes up objects put at the same time.
+			"posix", objects,
 		}
 	})
 	return s

@@ -140,7 +140,7 @@ func (b *Bucket) PutIfAbsent(ctx context.Context, key string, data []byte, _ sto
 
 // put writes a whole file under a hidden name and gives it the key's name by
 // publish, which is atomic.
-func (b *Bucket) put(ctx context.Context, key string, data []byte, publish func(from, to string) error) error {
+func (b *Bucket) put(ctx context.Context, key string, data []byte, publish func(from, to string) error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -151,7 +151,9 @@ func (b *Bucket) put(ctx context.Context, key string, data []byte, publish func(
 	if err != nil {
 		return err
 	}
-	defer b.root.Remove(temporary) // Rename has removed it already
+	defer func() { // after Rename it is gone already
+		err = errors.Join(err, ignoreNotExist(b.root.Remove(temporary)))
+	}()
 	if err := b.expect(key, data); err != nil {
 		return err
 	}

@@ -1,0 +1,90 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/minio/minio-go/v7"
+
+	"github.com/imgus/worker/storage"
+)
+
+// operation is what an error tells that was being done, and the permissions that
+// it takes.
+type operation struct{ doing, permission string }
+
+var (
+	// Without s3:ListBucket S3 answers for a missing object that access is denied.
+	getting         = operation{"get object", "s3:GetObject, and s3:ListBucket on the bucket"}
+	describing      = operation{"stat object", "s3:GetObject, and s3:ListBucket on the bucket"}
+	putting         = operation{"put object", "s3:PutObject"}
+	puttingIfAbsent = operation{"put object if absent", "s3:PutObject"}
+	deleting        = operation{"delete object", "s3:DeleteObject"}
+	listing         = operation{"list objects", "s3:ListBucket on the bucket"}
+)
+
+// failure maps an error to the contract's. Of what the store answered it keeps
+// only code and status, since messages and addresses contain the key.
+func failure(ctx context.Context, op operation, err error) error {
+	if err == nil {
+		return nil
+	}
+	if cancelled := ctx.Err(); cancelled != nil {
+		return fmt.Errorf("%s: %w", op.doing, cancelled)
+	}
+	if errors.Is(err, storage.ErrTooLarge) || errors.Is(err, storage.ErrCorrupt) {
+		return fmt.Errorf("%s: %w", op.doing, err)
+	}
+	var answer minio.ErrorResponse
+	if !errors.As(err, &answer) {
+		return fmt.Errorf("%s: %w: %w", op.doing, storage.ErrUnavailable, withoutURL(err))
+	}
+	switch {
+	case answer.StatusCode == http.StatusPreconditionFailed:
+		return fmt.Errorf("%s: %w", op.doing, storage.ErrExists)
+	case answer.Code == minio.NoSuchKey && op != listing: // minio-go's word also for a 404 without a body
+		return fmt.Errorf("%s: %w", op.doing, storage.ErrNotFound)
+	case answer.StatusCode == http.StatusNotImplemented && op == puttingIfAbsent:
+		return fmt.Errorf("%s: the storage is unfit: it has no conditional writes (If-None-Match)", op.doing)
+	}
+	text := fmt.Sprintf("%s (%d)", answer.Code, answer.StatusCode)
+	if hint := hint(op, answer); hint != "" {
+		text += ": " + hint
+	}
+	return fmt.Errorf("%s: %w: %s", op.doing, storage.ErrUnavailable, text)
+}
+
+// hint says what an operator can do.
+func hint(op operation, answer minio.ErrorResponse) string {
+	switch answer.Code {
+	case minio.AccessDenied:
+		return "the access key needs " + op.permission
+	case minio.NoSuchBucket:
+		return "the bucket does not exist"
+	case "InvalidAccessKeyId", "SignatureDoesNotMatch":
+		return "check the access key and the secret key"
+	case "RequestTimeTooSkewed":
+		return "this machine's clock is wrong"
+	case "PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", minio.InvalidRegion:
+		return "check the region and the endpoint"
+	}
+	return ""
+}
+
+// withoutURL takes the address, which ends in the key, from an error of net/http.
+func withoutURL(err error) error {
+	if at, ok := errors.AsType[*url.Error](err); ok {
+		return at.Err
+	}
+	return err
+}
+
+// isConflict reports whether the store could not decide between two conditional
+// writes at the same time.
+func isConflict(err error) bool {
+	var answer minio.ErrorResponse
+	return errors.As(err, &answer) && answer.StatusCode == http.StatusConflict
+}
