@@ -93,6 +93,9 @@ func Open(o Options) (_ *Engine, err error) {
 	return e, nil
 }
 
+// Devices names the devices.
+func (e *Engine) Devices() []string { return e.options.Devices }
+
 // Slots is how many jobs the engine works on at once.
 func (e *Engine) Slots() int { return len(e.devices) }
 

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/imgus/worker/inference"
+	"github.com/imgus/worker/job"
+	"github.com/imgus/worker/models"
+	"github.com/imgus/worker/processor"
+)
+
+func (a *app) generateCommand() *cobra.Command {
+	var flags jobFlags
+	var jobs, modelsDir, output string
+	cmd := &cobra.Command{
+		Use:   "generate --model DIR-OR-NAME --prompt P --output DIR\n  worker generate --models DIR --jobs FILE.jsonl --output DIR",
+		Short: "Make pictures here and now, with no queue and no storage",
+		Long: `Makes the pictures of one job, given by flags, or of many, one JSON job a line.
+Each job's images and its record go to OUTPUT/<job id>/0.png, 1.png, …,
+result.json; the records are printed in order. In a jobs file, input and mask
+are paths relative to that file. A failed job has a record that says why, and
+the exit status is then 1.`,
+		Example: `  worker generate --model demo --prompt "a large yellow star on a purple background" --output out
+  worker generate --model ./models/sd15 --prompt "a lighthouse" --seed 42 --images 4 --output out
+  worker generate --model demo --prompt "a red heart on a white background" --input photo.jpg --strength 0.6 --output out
+  worker generate --models ./models --jobs jobs.jsonl --output out --json`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if output == "" {
+				return usage("--output is required: the folder for images and records")
+			}
+			if jobs == "" && flags.model == "" {
+				return usage("give --model and --prompt, or --jobs; see worker generate --help")
+			}
+			if cmd.Flags().Changed("models") {
+				a.environ = append(a.environ, "IMGUS_MODELS_DIRECTORY="+modelsDir)
+			}
+			g, err := a.newGenerator(&flags, output)
+			if err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			if jobs != "" {
+				err = g.fromFile(ctx, jobs)
+			} else {
+				err = g.fromFlags(ctx, cmd, &flags)
+			}
+			return g.close(err)
+		},
+	}
+	flags.register(cmd)
+	cmd.Flags().StringVar(&output, "output", "", "`DIR` for images and records")
+	cmd.Flags().StringVar(&jobs, "jobs", "", "`FILE` with one JSON job a line (- for standard input)")
+	cmd.Flags().StringVar(&modelsDir, "models", "", "`DIR` of models (default: models.directory)")
+	return cmd
+}
+
+// generator runs jobs one after the other in this process.
+type generator struct {
+	app    *app
+	engine engineCloser
+	record processor.RecordOptions
+	output string
+	failed bool
+}
+
+type engineCloser interface {
+	inference.Engine
+	Close() error
+}
+
+func (a *app) newGenerator(flags *jobFlags, output string) (*generator, error) {
+	c, err := a.load()
+	if err != nil {
+		return nil, err
+	}
+	models, err := generateModels(c.Models.Directory, flags)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(output, 0o700); err != nil {
+		return nil, fmt.Errorf("create output: %w", err)
+	}
+	engine, err := openEngine(c, models, a.logger(c.Log))
+	if err != nil {
+		return nil, err
+	}
+	return &generator{app: a, engine: engine, record: recordOptions(c.Record), output: output}, nil
+}
+
+// generateModels is the catalogue, or the one model whose folder was given.
+func generateModels(dir string, flags *jobFlags) (*models.Catalogue, error) {
+	if !isModelFolder(flags.model) {
+		return catalogue(dir)
+	}
+	m, err := models.Open(flags.model)
+	if err != nil {
+		return nil, fmt.Errorf("open model: %w", err)
+	}
+	flags.model = m.Manifest.Name
+	return models.New("", m), nil
+}
+
+func (g *generator) close(err error) error {
+	if closeErr := g.engine.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil && g.failed {
+		return failed()
+	}
+	return err
+}
+
+func (g *generator) fromFlags(ctx context.Context, cmd *cobra.Command, flags *jobFlags) error {
+	j := flags.job(cmd)
+	if flags.input != "" {
+		j.Input = &flags.input
+	}
+	if flags.mask != "" {
+		j.Mask = &flags.mask
+	}
+	return g.one(ctx, j, nil, "")
+}
+
+func (g *generator) fromFile(ctx context.Context, file string) error {
+	in := io.NopCloser(g.app.stdin)
+	base := "."
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return usage("open jobs: %w", err)
+		}
+		in, base = f, filepath.Dir(file)
+	}
+	defer in.Close() //nolint:errcheck // read only
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, 4*job.MaxPayload)
+	for lines.Scan() {
+		line := bytes.TrimSpace(lines.Bytes())
+		if len(line) == 0 {
+			continue
+		}
+		j, err := job.Decode(line)
+		if err := g.one(ctx, j, err, base); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return usage("read jobs: %w", err)
+	}
+	return nil
+}
+
+// one makes one job's images and prints its record. The error is of what ends
+// the whole command; a job that fails has a record of it.
+func (g *generator) one(ctx context.Context, j *job.Job, invalid error, base string) error {
+	attempt := job.Attempt{ID: "local", Number: 1}
+	start := time.Now()
+	var result *inference.Result
+	err := invalid
+	if err == nil {
+		err = j.Validate(job.Limits{})
+	}
+	if err == nil {
+		result, err = g.generate(ctx, j, base)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var record *job.Record
+	if err != nil {
+		g.failed = true
+		record = g.record.Failed(j, attempt, job.AsError(err))
+		if job.AsError(err).Code == job.Internal || job.AsError(err).Code == job.EngineFailed {
+			fmt.Fprintln(g.app.stderr, "worker:", err)
+		}
+	} else {
+		storing := time.Now()
+		images, err := g.store(j.ID, result.Images)
+		if err != nil {
+			return err
+		}
+		record = g.record.Done(j, attempt, result, images)
+		record.Timings[job.StageStore] = time.Since(storing).Milliseconds()
+		record.Timings[job.StageTotal] = time.Since(start).Milliseconds()
+	}
+	if job.ValidID(j.ID) {
+		if err := g.write(path.Join(j.ID, "result.json"), record); err != nil {
+			return err
+		}
+	}
+	return g.app.print(record)
+}
+
+func (g *generator) generate(ctx context.Context, j *job.Job, base string) (*inference.Result, error) {
+	r := inference.Request{Job: j}
+	var err error
+	for _, input := range []struct {
+		field string
+		file  *string
+		data  *[]byte
+	}{{"input", j.Input, &r.Input}, {"mask", j.Mask, &r.Mask}} {
+		if input.file == nil {
+			continue
+		}
+		file := *input.file
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(base, file)
+		}
+		if *input.data, err = readInput(file, input.field); err != nil {
+			return nil, err
+		}
+	}
+	bar := newProgressBar(g.app.stderr)
+	defer bar.done()
+	r.Progress = bar.show
+	return g.engine.Generate(ctx, r)
+}
+
+// store writes the images; their keys are relative to the output.
+func (g *generator) store(id string, images []inference.Image) ([]job.Image, error) {
+	out := make([]job.Image, len(images))
+	for i, image := range images {
+		key := path.Join(id, fmt.Sprintf("%d.%s", i, image.Format.Extension()))
+		if err := g.writeFile(key, image.Data); err != nil {
+			return nil, err
+		}
+		sum := sha256.Sum256(image.Data)
+		out[i] = job.Image{
+			Key: key, SHA256: hex.EncodeToString(sum[:]), Format: image.Format, Width: image.Width, Height: image.Height,
+			Bytes: int64(len(image.Data)), Seed: image.Seed,
+		}
+	}
+	return out, nil
+}
+
+func (g *generator) write(key string, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode record: %w", err)
+	}
+	return g.writeFile(key, append(data, '\n'))
+}
+
+func (g *generator) writeFile(key string, data []byte) error {
+	file := filepath.Join(g.output, filepath.FromSlash(key))
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return fmt.Errorf("create output: %w", err)
+	}
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	return nil
+}

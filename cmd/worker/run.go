@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/imgus/worker/configs"
+	"github.com/imgus/worker/processor"
+	"github.com/imgus/worker/queue"
+	"github.com/imgus/worker/storage"
+)
+
+func (a *app) runCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "run",
+		Short: "Run the daemon: take jobs from Redis until told to stop",
+		Long: `Takes jobs from the configured queues, makes their pictures and stores them.
+When Redis or the storage is away at the start it waits. SIGTERM or Ctrl-C: no
+new job is taken; the one in hand is finished within job.shutdown_grace, or
+given back for another worker. A second signal ends the program at once.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.load(configs.NeedStorage)
+			if err != nil {
+				return err
+			}
+			return a.daemon(cmd.Context(), c)
+		},
+	}
+}
+
+func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
+	log := a.logger(c.Log)
+	bucket, err := openBucket(c.Storage)
+	if err != nil {
+		return err
+	}
+	models, err := catalogue(c.Models.Directory)
+	if err != nil {
+		return err
+	}
+	// Before the signals are set: CUDA replaces Go's handlers when it starts.
+	engine, err := openEngine(c, models, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, engine.Close()) }()
+
+	consumer, err := queue.NewConsumer(queue.Options{
+		Connection: connection(c.Redis), Queues: c.Queues, Concurrency: engine.Slots(), MaxAttempts: c.Job.MaxAttempts,
+		Timeout: c.Job.Timeout, ShutdownGrace: c.Job.ShutdownGrace, StatusTTL: c.Job.StatusTTL, Limits: limits(c.Limits),
+		Handler: processor.New(processor.Options{
+			Bucket: bucket, Engine: engine, Limits: limits(c.Limits), Record: recordOptions(c.Record), Log: log,
+		}),
+		Log: log, Version: version,
+	})
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // the next signal has its default effect: it ends the program
+	if err := awaitStorage(ctx, bucket, log); err != nil {
+		return err
+	}
+	log.Info("worker started", "version", version, "queues", c.Queues, "devices", engine.Devices())
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return consumer.Run(ctx) })
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	log.Info("worker stopped")
+	return nil
+}
+
+// awaitStorage waits until the storage answers. A storage that answers but is
+// unfit is an error.
+func awaitStorage(ctx context.Context, bucket storage.Bucket, log *slog.Logger) error {
+	const longest = 30 * time.Second
+	for wait := time.Second; ; wait = min(2*wait, longest) {
+		err := bucket.Check(ctx)
+		switch {
+		case err == nil, ctx.Err() != nil:
+			return nil // a stop while waiting is a stop
+		case !errors.Is(err, storage.ErrUnavailable):
+			return fmt.Errorf("check storage: %w", err)
+		}
+		log.Warn("the storage does not answer; waiting for it", "error", err, "wait", wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+}
