@@ -96,8 +96,11 @@ func (p *Processor) withdraw(ctx context.Context, id string, a job.Attempt) {
 	}
 }
 
-// finish deletes what the job left behind and says so. It may be repeated.
+// finish deletes what the job left behind and says so. It may be repeated. It
+// goes on when ctx ends: the outcome is decided, and what is left is a photo.
 func (p *Processor) finish(ctx context.Context, j *job.Job, r *job.Record) (job.Outcome, error) {
+	ctx, release := context.WithTimeout(context.WithoutCancel(ctx), settling)
+	defer release()
 	deletions := job.Deletions{Version: job.Version, ID: j.ID, Deleted: []job.Deletion{}}
 	for _, input := range []struct {
 		what string

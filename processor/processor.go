@@ -54,6 +54,8 @@ func (p *Processor) Process(ctx context.Context, j *job.Job, a job.Attempt, repo
 	case err == nil:
 		// Decided before: only the deletion is left.
 		return p.finish(lookup, j, record)
+	case lookup.Err() != nil:
+		return job.Outcome{}, context.Cause(ctx)
 	case !errors.Is(err, storage.ErrNotFound):
 		return job.Outcome{}, unavailable(err, "the record of the job cannot be looked up")
 	case cancelled(ctx):
