@@ -1,0 +1,7 @@
+package onnx
+
+// What tests outside need of the inside.
+var (
+	Classify    = classify
+	CUDAOptions = Device.cudaOptions
+)
