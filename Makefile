@@ -54,7 +54,7 @@ $(GOLANGCI_LINT):
 	@echo "building golangci-lint $(GOLANGCI_LINT_VERSION)" >&2
 	@mkdir -p .cache/bin/new
 	GOBIN=$(CURDIR)/.cache/bin/new go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
-	@mv .cache/bin/new/golangci-lint $@
+	@mv .cache/bin/new/golangci-lint $@ && rmdir .cache/bin/new
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Run the linters
