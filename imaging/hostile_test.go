@@ -1,0 +1,256 @@
+package imaging_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"image"
+	"image/color"
+	"image/png"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/imgus/worker/imaging"
+)
+
+const pngMagic = "\x89PNG\r\n\x1a\n"
+
+func pngChunk(kind string, data []byte) []byte {
+	b := binary.BigEndian.AppendUint32(nil, uint32(len(data)))
+	b = append(append(b, kind...), data...)
+	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b[4:]))
+}
+
+func pngHeader(w, h uint32) []byte {
+	ihdr := binary.BigEndian.AppendUint32(nil, w)
+	ihdr = binary.BigEndian.AppendUint32(ihdr, h)
+	ihdr = append(ihdr, 8, 2, 0, 0, 0) // 8-bit RGB
+	return append([]byte(pngMagic), pngChunk("IHDR", ihdr)...)
+}
+
+func riff(chunks ...string) []byte {
+	body := "WEBP" + strings.Join(chunks, "")
+	return append(binary.LittleEndian.AppendUint32([]byte("RIFF"), uint32(len(body))), body...)
+}
+
+// webpBomb says 1 x 1 in its canvas and 16384 x 16384 in its stream.
+var webpBomb = riff(
+	"VP8X\x0a\x00\x00\x00"+strings.Repeat("\x00", 10),
+	"VP8L\x0c\x00\x00\x00"+"\x2f\xff\xff\xff\x0f"+strings.Repeat("\x00", 7))
+
+// scanBomb is a progressive JPEG whose first scan is there n times more.
+func scanBomb(t testing.TB, n int) []byte {
+	t.Helper()
+	data := goldenFile(t, "jpeg-progressive")
+	start := bytes.Index(data, []byte("\xff\xda"))
+	end := start + bytes.Index(data[start:], []byte("\xff\xc4")) // the next scan's tables
+	return bytes.Join([][]byte{data[:end], bytes.Repeat(data[start:end], n), data[end:]}, nil)
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	small := imaging.Limits{Bytes: 1 << 20, Pixels: 500, Side: 40}
+	photo := goldenFile(t, "jpeg-420-27x18") // 486 pixels
+	for _, c := range []struct {
+		name   string
+		data   []byte
+		limits imaging.Limits
+		err    error
+		text   string
+	}{
+		{"nothing", nil, small, imaging.ErrNotImage, "0 bytes"},
+		{"one byte", []byte{0xff}, small, imaging.ErrNotImage, "1 bytes"},
+		{"text", []byte("hello, I am not a picture"), small, imaging.ErrNotImage, "25 bytes that are not a JPEG, PNG or WebP"},
+		{"a GIF", []byte("GIF89a......"), small, imaging.ErrNotImage, "a GIF, not a JPEG"},
+		{"a HEIC", []byte("\x00\x00\x00\x18ftypheic...."), small, imaging.ErrNotImage, "a HEIC or AVIF"},
+		{"magic only", []byte("\xff\xd8\xff"), small, imaging.ErrNotImage, "JPEG header"},
+		{"PNG magic only", []byte(pngMagic), small, imaging.ErrNotImage, "PNG header"},
+		{"WebP magic only", riff(), small, imaging.ErrNotImage, "WebP header"},
+		{"bytes", photo, imaging.Limits{Bytes: int64(len(photo)) - 1, Pixels: 1e6, Side: 1e6}, imaging.ErrTooLarge, "bytes, the limit is"},
+		{"pixels", photo, imaging.Limits{Bytes: 1e6, Pixels: 485, Side: 27}, imaging.ErrTooLarge, "27 x 18 is 486 pixels, the limit is 485"},
+		{"side", photo, imaging.Limits{Bytes: 1e6, Pixels: 486, Side: 26}, imaging.ErrTooLarge, "27 x 18 pixels, a side may have 26"},
+		{"PNG of 40,000", pngHeader(40000, 40000), imaging.DefaultLimits(), imaging.ErrTooLarge, "40000 x 40000 pixels, a side may have 16384"},
+		{"PNG of 2^31", pngHeader(1<<31-1, 1<<31-1), imaging.DefaultLimits(), nil, ""},
+		{"PNG without pixels", pngHeader(0, 5), small, imaging.ErrNotImage, ""},
+		{"PNG header only", pngHeader(10, 10), small, imaging.ErrNotImage, "PNG"},
+		{"WebP bomb", webpBomb, imaging.DefaultLimits(), imaging.ErrNotImage, "WebP"},
+		{"WebP cut", goldenFile(t, "exif-6-webp-lossy")[:140], small, imaging.ErrNotImage, "unexpected EOF"},
+		{"animated WebP", riff("VP8X\x0a\x00\x00\x00\x02" + strings.Repeat("\x00", 9)), small, imaging.ErrNotImage, "animated pictures are not supported"},
+		{"scan bomb", scanBomb(t, 100), imaging.DefaultLimits(), imaging.ErrNotImage, "more than 100 scans"},
+		{"no limits", photo, imaging.Limits{}, imaging.ErrTooLarge, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			img, err := imaging.Decode(context.Background(), c.data, c.limits)
+			runtime.ReadMemStats(&after)
+			if img != nil || err == nil {
+				t.Fatalf("image %v, error %v", img != nil, err)
+			}
+			if !errors.Is(err, imaging.ErrNotImage) && !errors.Is(err, imaging.ErrTooLarge) {
+				t.Errorf("an error of another kind: %v", err)
+			}
+			if c.err != nil && !errors.Is(err, c.err) || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("error %q, want %q with %q", err, c.err, c.text)
+			}
+			if n := after.TotalAlloc - before.TotalAlloc; n > 4<<20 {
+				t.Errorf("it took %d bytes", n)
+			}
+		})
+	}
+}
+
+func TestDecodeAllowsScansAndLimits(t *testing.T) {
+	if _, err := imaging.Decode(context.Background(), scanBomb(t, 20), imaging.Limits{Bytes: 1e6, Pixels: 40 * 35, Side: 40}); err != nil {
+		t.Error(err)
+	}
+}
+
+// A file cut anywhere is refused; only a PNG may lack its very end.
+func TestTruncated(t *testing.T) {
+	for _, name := range []string{"jpeg-progressive", "jpeg-420-27x18", "png-interlaced", "png-p-trns", "webp-lossy-27x18", "webp-lossless-alpha", "exif-6-webp-lossy"} {
+		data := goldenFile(t, name)
+		for n := range len(data) {
+			img, err := imaging.Decode(context.Background(), data[:n], imaging.DefaultLimits())
+			switch {
+			case err == nil && (n < len(data)-8 || !bytes.HasPrefix(data, []byte(pngMagic))):
+				t.Errorf("%s: %d of %d bytes give %v", name, n, len(data), img.Rect)
+			case err != nil && !errors.Is(err, imaging.ErrNotImage):
+				t.Errorf("%s: %d of %d bytes: %v", name, n, len(data), err)
+			}
+		}
+	}
+}
+
+// endingContext ends after its Err has been asked n times: in a decoder's
+// course, whatever the machine's speed.
+type endingContext struct {
+	context.Context
+	n int
+}
+
+func (c *endingContext) Err() error {
+	if c.n--; c.n < 0 {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+func TestContextStopsDecoder(t *testing.T) {
+	for _, name := range []string{"jpeg-420-40x35", "png-rgb", "webp-lossy-40x35"} {
+		for n := range 3 {
+			_, err := imaging.Decode(&endingContext{context.Background(), n}, goldenFile(t, name), imaging.DefaultLimits())
+			if err == nil || errors.Is(err, imaging.ErrNotImage) {
+				t.Errorf("%s, ended after %d: %v", name, n, err)
+			}
+		}
+	}
+	cause := errors.New("the user went away")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(cause)
+	if _, err := imaging.Decode(ctx, goldenFile(t, "png-rgb"), imaging.DefaultLimits()); !errors.Is(err, cause) {
+		t.Errorf("error %v, want the cause", err)
+	}
+}
+
+// An index outside of the palette has killed processes (CVE-2023-36308).
+func TestPaletteTooShort(t *testing.T) {
+	src := image.NewPaletted(image.Rect(0, 0, 8, 4), make(color.Palette, 256))
+	for i := range src.Palette {
+		src.Palette[i] = color.NRGBA{uint8(i), 1, 2, 255}
+	}
+	for i := range src.Pix {
+		src.Pix[i] = uint8(8 * i)
+	}
+	var file bytes.Buffer
+	if err := png.Encode(&file, src); err != nil {
+		t.Fatal(err)
+	}
+	data := file.Bytes()
+	at := bytes.Index(data, []byte("PLTE")) - 4
+	length := int(binary.BigEndian.Uint32(data[at:]))
+	short := pngChunk("PLTE", data[at+8:at+8+3*5])
+	data = bytes.Join([][]byte{data[:at], short, data[at+12+length:]}, nil)
+
+	img, err := imaging.Decode(context.Background(), data, imaging.DefaultLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := img.NRGBAAt(7, 3); got != (color.NRGBA{0, 0, 0, 255}) {
+		t.Errorf("a pixel without a colour is %v, want black", got)
+	}
+	if small := imaging.Resize(img, 3, 3); small.Rect.Dx() != 3 {
+		t.Error(small.Rect)
+	}
+}
+
+func TestSixteenBitGrey(t *testing.T) {
+	src := image.NewGray16(image.Rect(0, 0, 2, 1))
+	src.SetGray16(0, 0, color.Gray16{0x12ff})
+	src.SetGray16(1, 0, color.Gray16{0xfe01})
+	var file bytes.Buffer
+	if err := png.Encode(&file, src); err != nil {
+		t.Fatal(err)
+	}
+	img, err := imaging.Decode(context.Background(), file.Bytes(), imaging.DefaultLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []byte{0x12, 0x12, 0x12, 0xff, 0xfe, 0xfe, 0xfe, 0xff}; !bytes.Equal(img.Pix, want) {
+		t.Errorf("pixels %x, want %x", img.Pix, want)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	limits := imaging.Limits{Bytes: 1 << 20, Pixels: 1 << 16, Side: 1 << 10}
+	for _, d := range readGolden().Decoded {
+		f.Add(d.File)
+	}
+	for _, d := range readGolden().Marked {
+		f.Add(d.File)
+	}
+	f.Add(webpBomb)
+	f.Add(pngHeader(40000, 40000))
+	f.Add([]byte("GIF89a"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		img, err := imaging.Decode(context.Background(), data, limits)
+		if err != nil {
+			if !errors.Is(err, imaging.ErrNotImage) && !errors.Is(err, imaging.ErrTooLarge) {
+				t.Fatalf("an error of another kind: %v", err)
+			}
+			return
+		}
+		checkForm(t, img)
+		if size := img.Rect.Size(); size.X > limits.Side || size.Y > limits.Side || int64(size.X*size.Y) > limits.Pixels {
+			t.Fatalf("%v is above the limits", size)
+		}
+	})
+}
+
+// FuzzOrientation puts any bytes where EXIF is: they turn the picture or do
+// nothing, and are never an error.
+func FuzzOrientation(f *testing.F) {
+	f.Add([]byte("MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"))
+	f.Add([]byte("II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00\x08\x00\x00\x00\x00\x00\x00\x00"))
+	f.Add([]byte("II*\x00\xff\xff\xff\xff"))
+	f.Add([]byte{})
+	plain := goldenFile(f, "exif-1-png")
+	at := bytes.Index(plain, []byte("eXIf")) - 4
+	end := at + 12 + int(binary.BigEndian.Uint32(plain[at:]))
+	f.Fuzz(func(t *testing.T, exif []byte) {
+		if len(exif) > 1<<16 {
+			return
+		}
+		data := bytes.Join([][]byte{plain[:at], pngChunk("eXIf", exif), plain[end:]}, nil)
+		img, err := imaging.Decode(context.Background(), data, imaging.DefaultLimits())
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkForm(t, img)
+		if size := img.Rect.Size(); size != image.Pt(7, 4) && size != image.Pt(4, 7) {
+			t.Fatalf("size %v", size)
+		}
+	})
+}

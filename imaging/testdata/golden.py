@@ -1,0 +1,153 @@
+"""Writes golden.json: pictures and what Pillow reads in them, and digests of
+Pillow's Lanczos (pip install pillow==13.0.0 numpy).
+
+    python golden.py
+"""
+import base64, hashlib, io, json, os, struct, zlib
+import numpy as np
+from PIL import Image, ImageOps, PngImagePlugin
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+b64 = lambda b: base64.b64encode(b).decode()
+
+# --- pictures by formula, the same in imaging_test.go ----------------------------
+
+def waves(w, h):
+    y, x, c = np.mgrid[0:h, 0:w, 0:3].astype(np.uint32)
+    return ((x * x * 3 + y * y * 5 + x * y * 7 + c * 85 + ((x >> 3 ^ y >> 3) & 1) * 128) & 255).astype(np.uint8)
+
+def noise(w, h):
+    i = np.arange(w * h * 3, dtype=np.uint32)
+    i = (i ^ (i >> 7)) * np.uint32(2654435761)
+    return ((i ^ (i >> 15)) >> 8 & 255).astype(np.uint8).reshape(h, w, 3)
+
+def checks(w, h):  # extremes overshoot
+    y, x, c = np.mgrid[0:h, 0:w, 0:3]
+    return (((x // 2 + y // 3 + c) & 1) * 255).astype(np.uint8)
+
+PICTURES = {"waves": waves, "noise": noise, "checks": checks}
+
+SIZES = [(64, 64, 32, 32), (64, 64, 128, 128), (64, 64, 64, 64), (64, 48, 63, 47), (63, 47, 64, 48), (100, 75, 33, 99), (33, 99, 100, 75),
+         (1, 1, 8, 8), (8, 8, 1, 1), (1, 1, 1, 1), (1, 50, 20, 20), (50, 1, 20, 20), (2, 2, 3, 3), (3, 2, 2, 3), (7, 5, 512, 512), (512, 384, 7, 5),
+         (640, 480, 512, 512), (640, 480, 512, 384), (500, 333, 512, 512), (512, 512, 500, 333), (1000, 3, 3, 1000), (3, 1000, 1000, 3),
+         (128, 96, 128, 64), (128, 96, 64, 96), (300, 200, 299, 200), (300, 200, 300, 201), (2000, 10, 64, 64), (10, 2000, 64, 64), (257, 129, 64, 64), (1023, 767, 512, 384)]
+
+def resized():
+    for name, picture in PICTURES.items():
+        for w, h, to_w, to_h in SIZES:
+            out = Image.fromarray(picture(w, h)).resize((to_w, to_h), Image.Resampling.LANCZOS)
+            yield {"picture": name, "from": [w, h], "to": [to_w, to_h], "sha256": hashlib.sha256(out.tobytes()).hexdigest()}
+
+# --- files -------------------------------------------------------------------
+
+def scene(w, h):
+    """Soft colours with some edges: what JPEG is made for."""
+    y, x = np.mgrid[0:h, 0:w].astype(np.float64)
+    r = 128 + 100 * np.sin(x / 5) * np.cos(y / 7)
+    g = 255 * x / max(w - 1, 1)
+    b = np.where((x - w / 2) ** 2 + (y - h / 2) ** 2 < (min(w, h) / 3) ** 2, 220, 255 * y / max(h - 1, 1) / 2)
+    return Image.fromarray(np.stack([r, g, b], -1).clip(0, 255).astype(np.uint8))
+
+def saved(image, format, **options):
+    f = io.BytesIO()
+    image.save(f, format, **options)
+    return f.getvalue()
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+def png(w, h, depth, color, rows, *, interlace=0, extra=b""):
+    ihdr = struct.pack(">IIBBBBB", w, h, depth, color, 0, 0, interlace)
+    raw = b"".join(b"\0" + row for row in rows)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", ihdr) + extra + chunk(b"IDAT", zlib.compress(raw, 9)) + chunk(b"IEND", b"")
+
+def adam7(pixels):
+    h, w, _ = pixels.shape
+    passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+    rows = [row.tobytes() for x, y, dx, dy in passes for row in pixels[y::dy, x::dx] if row.size]
+    return png(w, h, 8, 2, rows, interlace=1)
+
+def files():
+    w, h = 27, 18
+    img = scene(w, h)
+    alpha = Image.fromarray(np.mgrid[0:h, 0:w][1].astype(np.uint8) * 9)
+    rgba = img.copy()
+    rgba.putalpha(alpha)
+    wide = (np.asarray(img).astype(np.uint16) * 256 + np.arange(w, dtype=np.uint16)[None, :, None] * 7)
+    palette = img.quantize(16)
+
+    yield "png-l", saved(img.convert("L"), "PNG")
+    yield "png-la", saved(rgba.convert("LA"), "PNG")
+    yield "png-1", saved(img.convert("1"), "PNG")
+    yield "png-rgb", saved(img, "PNG")
+    yield "png-rgba", saved(rgba, "PNG")
+    yield "png-p", saved(palette, "PNG")
+    yield "png-p2", saved(img.quantize(4), "PNG", bits=2)
+    yield "png-p-trns", saved(palette, "PNG", transparency=bytes(range(0, 160, 10)))
+    yield "png-rgb-trns", saved(img, "PNG", transparency=img.getpixel((3, 3)))
+    yield "png-l-trns", saved(img.convert("L"), "PNG", transparency=img.convert("L").getpixel((3, 3)))
+    yield "png-interlaced", adam7(np.asarray(img))
+    yield "png-rgb16", png(w, h, 16, 2, [row.astype(">u2").tobytes() for row in wide])
+    yield "png-rgba16", png(w, h, 16, 6, [np.concatenate([row, row[:, :1]], 1).astype(">u2").tobytes() for row in wide])
+    yield "png-la16", png(w, h, 16, 4, [row[:, :2].astype(">u2").tobytes() for row in wide])
+    yield "png-apng", saved(img, "PNG", save_all=True, append_images=[img.rotate(180)])
+    for size in (27, 18), (32, 16), (1, 1), (2, 3), (3, 2), (5, 5), (17, 1), (1, 17), (40, 35):
+        name = "x".join(map(str, size))
+        for quality, sampling in (90, "4:4:4"), (80, "4:2:2"), (70, "4:2:0"):
+            yield f"jpeg-{sampling.replace(':', '')}-{name}", saved(scene(*size), "JPEG", quality=quality, subsampling=sampling)
+        yield f"webp-lossy-{name}", saved(scene(*size), "WEBP", quality=70)
+    yield "jpeg-l", saved(img.convert("L"), "JPEG", quality=80)
+    yield "jpeg-progressive", saved(scene(40, 35), "JPEG", quality=80, progressive=True)
+    yield "jpeg-restart", saved(scene(40, 35), "JPEG", quality=80, restart_marker_blocks=1)
+    yield "jpeg-rgb", saved(img, "JPEG", quality=95, keep_rgb=True)
+    yield "jpeg-cmyk", saved(img.convert("CMYK"), "JPEG", quality=95)
+    yield "webp-lossy-alpha", saved(rgba, "WEBP", quality=70, exact=True)
+    yield "webp-lossless", saved(img, "WEBP", lossless=True)
+    yield "webp-lossless-alpha", saved(rgba, "WEBP", lossless=True, exact=True)
+    small = scene(7, 4)
+    for o in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = o
+        exif[0x010f] = "maker"
+        for format in "JPEG", "PNG", "WEBP":
+            options = {"JPEG": {"quality": 95, "subsampling": 0}, "PNG": {}, "WEBP": {"lossless": True}}[format]
+            yield f"exif-{o}-{format.lower()}", saved(small, format, exif=exif, **options)
+    exif[0x0112] = 6
+    # an odd chunk before EXIF
+    yield "exif-6-webp-lossy", saved(small, "WEBP", quality=50, exif=exif)
+    yield "exif-6-big-endian", saved(small, "PNG", exif=b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0")
+
+def decoded():
+    for name, data in files():
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+        image = image.convert("RGB")
+        yield {"name": name, "file": b64(data), "size": image.size, "rgb": b64(image.tobytes())}
+
+# --- metadata ----------------------------------------------------------------
+
+def marked():
+    """Files full of what must not survive, each text with CANARY in it."""
+    img = scene(16, 16)
+    exif = Image.Exif()
+    exif[0x010e], exif[0x013b], exif[0x010f] = "CANARY description", "CANARY artist", "CANARY maker"
+    exif.get_ifd(0x8825).update({1: "N", 2: (52.0, 30.0, 0.0), 3: "E", 4: (13.0, 22.0, 0.0), 29: "CANARY:GPS"})
+    exif.get_ifd(0x8769).update({0x9286: b"ASCII\0\0\0CANARY comment", 0xa431: "CANARY serial", 0x927c: b"CANARY note"})
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/">CANARY xmp</x:xmpmeta>'
+    icc = bytes(128) + b"CANARY profile" + bytes(50)
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "CANARY text")
+    text.add_text("Zip", "CANARY zip", zip=True)
+    text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    yield "jpeg", saved(img, "JPEG", exif=exif, xmp=xmp, icc_profile=icc, comment=b"CANARY comment")
+    yield "png", saved(img, "PNG", exif=exif, icc_profile=icc, pnginfo=text)
+    yield "webp", saved(img, "WEBP", exif=exif, xmp=xmp, icc_profile=icc, quality=80)
+
+golden = {
+    "resized": list(resized()),
+    "decoded": list(decoded()),
+    "marked": [{"name": n, "file": b64(f)} for n, f in marked()],
+}
+with open(f"{HERE}/golden.json", "w") as f:
+    parts = [f'"{k}":[\n' + ",\n".join(json.dumps(v, separators=(",", ":")) for v in vs) + "]" for k, vs in golden.items()]
+    f.write("{" + ",\n".join(parts) + "}\n")
+print({k: len(v) for k, v in golden.items()})
