@@ -1,0 +1,270 @@
+package local_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"image"
+	"image/png"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/imgus/worker/inference"
+	"github.com/imgus/worker/inference/local"
+	"github.com/imgus/worker/inference/onnx"
+	"github.com/imgus/worker/internal/testservices"
+	"github.com/imgus/worker/job"
+	"github.com/imgus/worker/models"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+// small is a job that takes a few milliseconds.
+func small(id string) *job.Job {
+	return &job.Job{
+		Version: 1, ID: id, Kind: job.TextToImage, Model: "sd1", Prompt: ptr("a small red circle on a blue background"),
+		Steps: ptr(2), Width: ptr(64), Height: ptr(64), Scheduler: ptr("euler"),
+	}
+}
+
+func encodePNG(t *testing.T, w, h int) []byte {
+	t.Helper()
+	img := image.NewNRGBA(image.Rect(0, 0, w, h))
+	for i := range img.Pix {
+		img.Pix[i] = uint8(i * 7)
+	}
+	for i := 3; i < len(img.Pix); i += 4 {
+		img.Pix[i] = 255
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, img); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestRefusals(t *testing.T) {
+	e := open(t)
+	photo := func(j *job.Job) { j.Kind, j.Input, j.Width, j.Height = job.ImageToImage, ptr("x"), nil, nil }
+	tests := []struct {
+		name   string
+		change func(r *inference.Request)
+		code   job.Code
+		says   string
+	}{
+		{"unknown model", func(r *inference.Request) { r.Job.Model = "nothing" }, job.UnknownModel, "sd1"},
+		{"odd size", func(r *inference.Request) { r.Job.Width, r.Job.Height = ptr(100), ptr(72) }, job.InvalidJob, "width: must be a multiple of 16 for this model; the nearest is 96; height: must be a multiple of 16 for this model; the nearest is 80"},
+		{"clip skip", func(r *inference.Request) { r.Job.ClipSkip = ptr(8) }, job.InvalidJob, "clip_skip"},
+		{"steps of a scheduler", func(r *inference.Request) { r.Job.Steps, r.Job.Scheduler = ptr(60), ptr("lcm") }, job.InvalidJob, "50"},
+		{"no step left", func(r *inference.Request) { photo(r.Job); r.Job.Strength, r.Input = ptr(0.1), encodePNG(t, 64, 64) }, job.InvalidJob, "must be at least 1"},
+		{"text as photo", func(r *inference.Request) { photo(r.Job); r.Input = []byte("hello, this is text") }, job.InputInvalid, "input: "},
+		{"one byte", func(r *inference.Request) { photo(r.Job); r.Input = []byte{0xff} }, job.InputInvalid, "input: "},
+		{"empty", func(r *inference.Request) { photo(r.Job) }, job.InputInvalid, "input: "},
+		{"truncated", func(r *inference.Request) { photo(r.Job); p := encodePNG(t, 64, 64); r.Input = p[:len(p)/2] }, job.InputInvalid, "input: "},
+		{"huge", func(r *inference.Request) { photo(r.Job); r.Input = hugePNG(t) }, job.InputTooLarge, "input: "},
+		{"wrong kind of model", func(r *inference.Request) { r.Job.Model = "pix2pix" }, job.InvalidJob, "image-to-image alone"},
+		{"inpaint model", func(r *inference.Request) { r.Job.Model = "inpaint9" }, job.InvalidJob, "inpaint alone"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := inference.Request{Job: small("a")}
+			tt.change(&r)
+			_, err := e.Generate(t.Context(), r)
+			known, ok := errors.AsType[*job.Error](err)
+			if !ok || known.Code != tt.code || !strings.Contains(known.Message, tt.says) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	if _, err := e.Generate(t.Context(), inference.Request{Job: small("b")}); err != nil {
+		t.Errorf("the engine does not go on: %v", err)
+	}
+}
+
+// hugePNG is a header of 40,000 x 40,000 pixels and hardly any data.
+func hugePNG(t *testing.T) []byte {
+	t.Helper()
+	data := encodePNG(t, 1, 1)
+	copy(data[16:24], []byte{0, 0, 0x9c, 0x40, 0, 0, 0x9c, 0x40})
+	copy(data[29:33], crc(data[12:29]))
+	return data
+}
+
+func TestDefaultsAreFilledIn(t *testing.T) {
+	e := open(t)
+	j := &job.Job{Version: 1, ID: "abc", Kind: job.TextToImage, Model: "turbo", Prompt: ptr("")}
+	result, err := e.Generate(t.Context(), inference.Request{Job: j})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := job.Parameters{
+		Width: 64, Height: 64, Steps: 1, Seed: 0xba7816bf, Images: 1, Scheduler: "euler-a",
+		Output: job.EffectiveOutput{Format: job.PNG, Quality: 90},
+	}
+	if diff := cmp.Diff(want, result.Parameters); diff != "" {
+		t.Error(diff)
+	}
+	if result.Model.Family != "turbo" || !strings.HasPrefix(result.Model.Digest, "sha256:") || result.Engine.Provider != "CPUExecutionProvider" {
+		t.Errorf("facts are %+v, %+v", result.Model, result.Engine)
+	}
+}
+
+func TestPhotoGivesTheSize(t *testing.T) {
+	e := open(t)
+	for _, tt := range []struct{ w, h, wantW, wantH int }{{64, 64, 64, 64}, {100, 70, 96, 64}, {20, 300, 64, 288}, {4000, 100, 2048, 64}} {
+		j := small("a")
+		j.Kind, j.Input, j.Width, j.Height, j.Strength = job.ImageToImage, ptr("x"), nil, nil, ptr(0.5)
+		result, err := e.Generate(t.Context(), inference.Request{Job: j, Input: encodePNG(t, tt.w, tt.h)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p := result.Parameters; p.Width != tt.wantW || p.Height != tt.wantH || *p.Strength != 0.5 {
+			t.Errorf("%d x %d became %d x %d", tt.w, tt.h, p.Width, p.Height)
+		}
+	}
+}
+
+// A picture does not depend on the batch it was made in.
+func TestImagesOfAJobAreThoseOfTheirSeeds(t *testing.T) {
+	e := open(t)
+	four := small("a")
+	four.Images, four.Seed, four.Scheduler = ptr(4), ptr(int64(7)), ptr("euler-a")
+	together, err := e.Generate(t.Context(), inference.Request{Job: four})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, img := range together.Images {
+		one := small("b")
+		one.Seed, one.Scheduler = ptr(int64(7+i)), ptr("euler-a")
+		alone, err := e.Generate(t.Context(), inference.Request{Job: one})
+		if err != nil {
+			t.Fatal(err)
+		}
+		most, mean := compare(t, decodePNG(t, img.Data), decodePNG(t, alone.Images[0].Data))
+		if most > 1 || mean > 0.01 || img.Seed != int64(7+i) {
+			t.Errorf("image %d, seed %d: differs by %d, on average %.4f", i, img.Seed, most, mean)
+		}
+	}
+}
+
+func TestFormats(t *testing.T) {
+	e := open(t)
+	for format, magic := range map[job.Format]string{job.PNG: "\x89PNG", job.JPEG: "\xff\xd8\xff", job.WebP: "RIFF"} {
+		j := small("a")
+		j.Output = &job.Output{Format: &format, Quality: ptr(80)}
+		result, err := e.Generate(t.Context(), inference.Request{Job: j})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.HasPrefix(result.Images[0].Data, []byte(magic)) || result.Images[0].Format != format {
+			t.Errorf("%s: begins with %q", format, result.Images[0].Data[:4])
+		}
+	}
+}
+
+func TestProgress(t *testing.T) {
+	e := open(t)
+	j := small("a")
+	j.Steps, j.Scheduler = ptr(5), ptr("pndm")
+	var stages []job.Stage
+	var steps []int
+	_, err := e.Generate(t.Context(), inference.Request{Job: j, Progress: func(p job.Progress) {
+		if len(stages) == 0 || stages[len(stages)-1] != p.Stage {
+			stages = append(stages, p.Stage)
+		}
+		if p.Stage == job.StageDenoise {
+			steps = append(steps, p.Step)
+			if p.Steps != 5 {
+				t.Errorf("of %d steps", p.Steps)
+			}
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []job.Stage{job.StageLoad, job.StageDecode, job.StageText, job.StageDenoise, job.StageVAE, job.StageEncode, job.StageVAE}
+	if diff := cmp.Diff(want, stages); diff != "" {
+		t.Error(diff)
+	}
+	// PNDM calls the model six times for five steps.
+	if diff := cmp.Diff([]int{0, 0, 1, 2, 3, 4, 5}, steps); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	e := open(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	j := small("a")
+	j.Steps = ptr(150)
+	_, err := e.Generate(ctx, inference.Request{Job: j, Progress: func(p job.Progress) {
+		if p.Step == 3 {
+			cancel(job.ErrCancelled)
+		}
+		if p.Step > 4 {
+			t.Error("step", p.Step, "after the cancel")
+		}
+	}})
+	if !errors.Is(err, job.ErrCancelled) {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := e.Generate(ctx, inference.Request{Job: small("b")}); !errors.Is(err, job.ErrCancelled) {
+		t.Errorf("a job that is over was begun: %v", err)
+	}
+	if _, err := e.Generate(t.Context(), inference.Request{Job: small("c")}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	e := open(t)
+	errs := make(chan error)
+	for i := range 6 {
+		go func() {
+			_, err := e.Generate(t.Context(), inference.Request{Job: small(fmt.Sprint("job", i))})
+			errs <- err
+		}()
+	}
+	for range 6 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestDevicesThatCannotStart(t *testing.T) {
+	for _, device := range []string{"gpu", "cuda:0"} {
+		if device == "cuda:0" && hasGPU() {
+			continue
+		}
+		_, err := local.Open(local.Options{
+			Library: testservices.ONNXRuntime(t), Devices: []string{device}, Catalogue: models.New(testModels), Log: slog.New(slog.DiscardHandler),
+		})
+		if !errors.Is(err, onnx.ErrDevice) {
+			t.Errorf("%s: %v", device, err)
+		}
+	}
+}
+
+func hasGPU() bool {
+	_, err := os.Stat("/proc/driver/nvidia")
+	return err == nil
+}
+
+func crc(chunk []byte) []byte { return binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(chunk)) }
+
+func decodePNG(t *testing.T, data []byte) image.Image {
+	t.Helper()
+	img, err := png.Decode(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
