@@ -85,12 +85,12 @@ func (d *deis) call(levels []level, i, order int) deisCall {
 
 // deisLinear is the integral of (ln t - ln c) / (ln b - ln c).
 func deisLinear(t, b, c float32) float32 {
-	return float32(t*(-log(c)+log(t)-1)) / (log(b) - log(c))
+	return float32(t*(-numpyLog(c)+numpyLog(t)-1)) / (numpyLog(b) - numpyLog(c))
 }
 
 // deisQuadratic is the integral of (ln t - ln c)(ln t - ln d) / ((ln b - ln c)(ln b - ln d)).
 func deisQuadratic(t, b, c, d float32) float32 {
-	lt, lb, lc, ld := log(t), log(b), log(c), log(d)
+	lt, lb, lc, ld := numpyLog(t), numpyLog(b), numpyLog(c), numpyLog(d)
 	numerator := t * (float32(lc*(ld-lt+1)) - float32(ld*lt) + ld + float32(lt*lt) - float32(2*lt) + 2)
 	return numerator / float32((lb-lc)*(lb-ld))
 }

@@ -6,8 +6,52 @@ import "math"
 
 func sqrt(x float32) float32  { return float32(math.Sqrt(float64(x))) }
 func log(x float32) float32   { return float32(math.Log(float64(x))) }
-func exp(x float32) float32   { return float32(math.Exp(float64(x))) }
 func expm1(x float32) float32 { return float32(math.Expm1(float64(x))) }
+
+// exp is torch.exp, bit by bit: SLEEF's expf of 1 ulp (Sleef_expf8_u10) with fused products. The solvers subtract 1
+// from it, which magnifies its last bit.
+func exp(x float32) float32 {
+	switch {
+	case x < -104:
+		return 0
+	case x > 100:
+		return float32(math.Inf(1))
+	}
+	q := float32(math.RoundToEven(float64(float32(x * math.Log2E))))
+	s := fma(q, -0.693145751953125, x)
+	s = fma(q, -1.428606765330187045e-06, s)
+	u := float32(0.000198527617612853646278381)
+	for _, c := range [...]float32{
+		0.00139304355252534151077271, 0.00833336077630519866943359, 0.0416664853692054748535156, 0.166666671633720397949219, 0.5,
+	} {
+		u = fma(u, s, c)
+	}
+	u = 1 + fma(float32(s*s), u, s)
+	return float32(math.Ldexp(float64(u), int(q)))
+}
+
+// numpyLog is numpy.log of a positive float32, bit by bit: the rational function of its AVX2 and AVX-512 kernels
+// (simd_log_FLOAT, up to 4 ulp off). Timesteps that are cut to integers need it.
+func numpyLog(x float32) float32 {
+	frac, e := math.Frexp(float64(x))
+	m, exponent := float32(frac), float32(e)
+	if m <= math.Sqrt2/2 {
+		m *= 2
+		exponent--
+	}
+	m--
+	numerator, denominator := float32(2.589979117907922693523e-02), float32(5.875095403124574342950e-03)
+	for _, c := range [...][2]float32{
+		{3.808837741388407920751e-01, 1.546476374983906719538e-01},
+		{1.480000633576506585156e+00, 9.864942958519418960339e-01},
+		{2.112677543073053063722e+00, 2.453006071784736363091e+00},
+		{9.999999999999998702752e-01, 2.612677543073109236779e+00},
+		{0, 1},
+	} {
+		numerator, denominator = fma(numerator, m, c[0]), fma(denominator, m, c[1])
+	}
+	return fma(exponent, math.Ln2, numerator/denominator)
+}
 
 // midpoint is torch.lerp(a, b, 0.5).
 func midpoint(a, b float32) float32 { return b - float32((b-a)*0.5) }

@@ -89,21 +89,26 @@ func (constantNoise) Normal(dst []float32) {
 	}
 }
 
-// rehearse runs the schedule on one number and refuses what cannot give a picture: some configurations divide by
+// rehearse runs the schedule on a few numbers and refuses what cannot give a picture: some configurations divide by
 // zero in the reference as well (log-SNR is infinite at sigma 0, a step may have no length).
 func (s *Schedule) rehearse() error {
 	if len(s.timesteps) == 0 {
 		return fmt.Errorf("%w: no timestep is left", ErrSteps)
 	}
-	x, input := []float32{s.initNoiseSigma}, make([]float32, 1)
-	s.AddNoise(x, x, x, 0)
-	for st := s.NewState(1); !st.Done(); {
+	const elements = 8
+	x, input, output := make([]float32, elements), make([]float32, elements), make([]float32, elements)
+	for i := range x {
+		x[i] = s.initNoiseSigma * (float32(i) - 2.5)
+	}
+	for st := s.NewState(elements); !st.Done(); {
 		st.ScaleInput(input, x)
-		call := st.Call()
-		st.Step(x, []float32{float32(call%3) - 0.5}, constantNoise{})
-		for _, v := range []float32{x[0], input[0]} {
+		for i := range output {
+			output[i] = float32((st.Call()+3*i)%elements)/4 - 0.9
+		}
+		st.Step(x, output, constantNoise{})
+		for _, v := range append(input, x...) {
 			if v := float64(v); math.IsNaN(v) || math.IsInf(v, 0) {
-				return fmt.Errorf("%w: step %d of %d gives %v, as in diffusers", ErrUnsupported, call+1, len(s.timesteps), v)
+				return fmt.Errorf("%w: step %d of %d gives %v, as in diffusers", ErrUnsupported, st.Call(), len(s.timesteps), v)
 			}
 		}
 	}

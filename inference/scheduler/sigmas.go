@@ -83,11 +83,11 @@ func betaSpaced(hi, lo float64, n int) []float64 {
 	return s
 }
 
-// logs is the natural logarithm of each value.
+// logs is numpy.log of each value.
 func logs(values []float32) []float32 {
 	out := make([]float32, len(values))
 	for i, v := range values {
-		out[i] = log(v)
+		out[i] = numpyLog(v)
 	}
 	return out
 }
