@@ -87,7 +87,9 @@ func inspectJPEG(data []byte) (facts, error) {
 		if i < 0 {
 			return f, nil
 		}
-		for rest = rest[i:]; len(rest) > 0 && rest[0] == 0xff; rest = rest[1:] {
+		rest = rest[i:]
+		for len(rest) > 0 && rest[0] == 0xff {
+			rest = rest[1:]
 		}
 		if len(rest) == 0 || rest[0] == eoi {
 			return f, nil
@@ -108,7 +110,8 @@ func inspectJPEG(data []byte) (facts, error) {
 		rest = rest[length:]
 		switch {
 		case marker == sos:
-			if scans++; scans > maxScans {
+			scans++
+			if scans > maxScans {
 				return f, fmt.Errorf("more than %d scans", maxScans)
 			}
 		case marker == app1 && f.exif == nil && bytes.HasPrefix(segment, exifMark):

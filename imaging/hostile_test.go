@@ -112,7 +112,7 @@ func TestDecodeAllowsScansAndLimits(t *testing.T) {
 func TestTruncated(t *testing.T) {
 	for _, name := range []string{"jpeg-progressive", "jpeg-420-27x18", "png-interlaced", "png-p-trns", "webp-lossy-27x18", "webp-lossless-alpha", "exif-6-webp-lossy"} {
 		data := goldenFile(t, name)
-		for n := range len(data) {
+		for n := range data {
 			img, err := imaging.Decode(context.Background(), data[:n], imaging.DefaultLimits())
 			switch {
 			case err == nil && (n < len(data)-8 || !bytes.HasPrefix(data, []byte(pngMagic))):
@@ -132,7 +132,8 @@ type endingContext struct {
 }
 
 func (c *endingContext) Err() error {
-	if c.n--; c.n < 0 {
+	c.n--
+	if c.n < 0 {
 		return context.DeadlineExceeded
 	}
 	return nil

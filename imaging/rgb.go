@@ -32,12 +32,17 @@ func rgb(src image.Image) *image.NRGBA {
 			copyCMYK(out, src.Pix[src.PixOffset(b.Min.X, b.Min.Y+y):])
 		default:
 			for x := range b.Dx() {
-				c := color.NRGBAModel.Convert(src.At(b.Min.X+x, b.Min.Y+y)).(color.NRGBA)
+				c := nrgba(src.At(b.Min.X+x, b.Min.Y+y))
 				out[4*x], out[4*x+1], out[4*x+2], out[4*x+3] = c.R, c.G, c.B, 255
 			}
 		}
 	}
 	return dst
+}
+
+func nrgba(c color.Color) color.NRGBA {
+	n, _ := color.NRGBAModel.Convert(c).(color.NRGBA)
+	return n
 }
 
 // copyRGB takes from each pixel of size bytes those at 0, green and blue.
@@ -50,7 +55,7 @@ func copyRGB(out, in []uint8, size, green, blue int) {
 func copyPaletted(out, in []uint8, palette color.Palette) {
 	var colors [256]color.NRGBA
 	for i := range min(len(palette), len(colors)) {
-		colors[i] = color.NRGBAModel.Convert(palette[i]).(color.NRGBA)
+		colors[i] = nrgba(palette[i])
 	}
 	for x := 0; x < len(out); x += 4 {
 		c := colors[in[x/4]]

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -129,10 +130,7 @@ func goldenTokenizers(t *testing.T) map[string]*tokenizer.Tokenizer {
 	for name, f := range readGolden().Folders {
 		folder := tinyFolder(t)
 		if f.Vocabulary == "clip" {
-			folder = fstest.MapFS{}
-			for name, file := range clipFolder() {
-				folder[name] = file
-			}
+			folder = maps.Clone(clipFolder())
 		}
 		for name, data := range f.Files {
 			folder[name] = &fstest.MapFile{Data: data}
