@@ -109,6 +109,23 @@ func polite(ctx context.Context, _ *job.Job, _ job.Attempt, _ func(job.Progress)
 	return job.Outcome{State: job.Cancelled}, nil
 }
 
+// oneOfEach fails the first attempt of fails-once, waits for the cancel of
+// cancelled, takes its time over times-out, and has done all others.
+func oneOfEach(h *handler) func(context.Context, *job.Job, job.Attempt, func(job.Progress)) (job.Outcome, error) {
+	return func(ctx context.Context, j *job.Job, a job.Attempt, report func(job.Progress)) (job.Outcome, error) {
+		report(job.Progress{Stage: job.StageText})
+		switch n, _ := h.seen(j.ID); {
+		case j.ID == "cancelled":
+			return polite(ctx, j, a, report)
+		case j.ID == "times-out":
+			time.Sleep(1500 * time.Millisecond)
+		case j.ID == "fails-once" && len(n) == 1:
+			return job.Outcome{}, job.Errorf(job.StorageUnavailable, "storage is away")
+		}
+		return job.Outcome{State: job.Done}, nil
+	}
+}
+
 // servers runs a test on the in-memory Redis and on a real one.
 func servers(t *testing.T, test func(t *testing.T, at queue.Connection)) {
 	t.Run("miniredis", func(t *testing.T) {
@@ -137,7 +154,7 @@ type worker struct {
 	done <-chan struct{}
 }
 
-func start(t *testing.T, opts queue.Options, adjust ...func(*queue.Consumer)) worker {
+func start(t testing.TB, opts queue.Options, adjust ...func(*queue.Consumer)) worker {
 	t.Helper()
 	c, err := queue.NewConsumer(opts)
 	if err != nil {
@@ -159,7 +176,7 @@ func start(t *testing.T, opts queue.Options, adjust ...func(*queue.Consumer)) wo
 	return w
 }
 
-func client(t *testing.T, at queue.Connection) *queue.Client {
+func client(t testing.TB, at queue.Connection) *queue.Client {
 	t.Helper()
 	c, err := queue.NewClient(queue.ClientOptions{Connection: at})
 	if err != nil {
@@ -169,7 +186,7 @@ func client(t *testing.T, at queue.Connection) *queue.Client {
 	return c
 }
 
-func inspect(t *testing.T, at queue.Connection) redis.UniversalClient {
+func inspect(t testing.TB, at queue.Connection) redis.UniversalClient {
 	t.Helper()
 	r, err := at.Open()
 	if err != nil {
@@ -184,7 +201,7 @@ func newJob(id string) *job.Job {
 	return &job.Job{Version: 1, ID: id, Kind: job.TextToImage, Model: "demo", Prompt: &prompt}
 }
 
-func enqueue(t *testing.T, c *queue.Client, id string) queue.Receipt {
+func enqueue(t testing.TB, c *queue.Client, id string) queue.Receipt {
 	t.Helper()
 	r, err := c.Enqueue(t.Context(), newJob(id), "interactive")
 	if err != nil {
@@ -194,7 +211,7 @@ func enqueue(t *testing.T, c *queue.Client, id string) queue.Receipt {
 }
 
 // eventually waits for a condition that must come true.
-func eventually(t *testing.T, what string, condition func() bool) {
+func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for !condition() {
@@ -205,7 +222,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-func waitState(t *testing.T, c *queue.Client, id string, want job.State) queue.Status {
+func waitState(t testing.TB, c *queue.Client, id string, want job.State) queue.Status {
 	t.Helper()
 	var s queue.Status
 	eventually(t, fmt.Sprintf("%s to be %s", id, want), func() bool {
@@ -217,7 +234,7 @@ func waitState(t *testing.T, c *queue.Client, id string, want job.State) queue.S
 
 // leftovers lists what asynq keeps of tasks: task hashes, and what stands in
 // its lists and sets.
-func leftovers(t *testing.T, r redis.UniversalClient) []string {
+func leftovers(t testing.TB, r redis.UniversalClient) []string {
 	t.Helper()
 	var left []string
 	for _, key := range keys(t, r) {
@@ -236,11 +253,11 @@ func leftovers(t *testing.T, r redis.UniversalClient) []string {
 }
 
 // checkResidue looks through all of Redis after the end of every job.
-func checkResidue(t *testing.T, r redis.UniversalClient) {
+func checkResidue(t testing.TB, r redis.UniversalClient) {
 	t.Helper()
 	eventually(t, "asynq to let go of every task", func() bool { return len(leftovers(t, r)) == 0 })
 	for _, key := range keys(t, r) {
-		if content := dump(t, r, key); strings.Contains(content, secret) {
+		if containsSecret(t, r, key) {
 			t.Errorf("%s holds a prompt", key)
 		}
 		if ttl := r.TTL(t.Context(), key).Val(); strings.HasPrefix(key, "imgus:") && ttl < 0 {
@@ -249,7 +266,7 @@ func checkResidue(t *testing.T, r redis.UniversalClient) {
 	}
 }
 
-func keys(t *testing.T, r redis.UniversalClient) []string {
+func keys(t testing.TB, r redis.UniversalClient) []string {
 	t.Helper()
 	var mu sync.Mutex
 	var all []string
@@ -273,7 +290,12 @@ func keys(t *testing.T, r redis.UniversalClient) []string {
 	return all
 }
 
-func dump(t *testing.T, r redis.UniversalClient, key string) string {
+func containsSecret(t testing.TB, r redis.UniversalClient, key string) bool {
+	t.Helper()
+	return strings.Contains(dump(t, r, key), secret)
+}
+
+func dump(t testing.TB, r redis.UniversalClient, key string) string {
 	t.Helper()
 	ctx := t.Context()
 	switch kind := r.Type(ctx, key).Val(); kind {

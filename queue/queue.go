@@ -15,8 +15,7 @@
 //
 // # Access
 //
-// The least that a worker's Redis user needs (on a Cluster also +cluster|slots
-// +cluster|shards +readonly):
+// The least that a worker's Redis user needs (on a Cluster also +cluster|slots +command):
 //
 //	resetkeys ~asynq:* ~imgus:* resetchannels &asynq:cancel &imgus:cancel &imgus:events:*
 //	-@all +hello +auth +ping +select +evalsha +eval +subscribe +unsubscribe +publish

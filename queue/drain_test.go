@@ -1,0 +1,145 @@
+package queue_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/imgus/worker/job"
+	"github.com/imgus/worker/queue"
+)
+
+func enqueueForeign(t *testing.T, r redis.UniversalClient, id string, timeout int) {
+	t.Helper()
+	payload := `{"version":1,"id":"` + id + `","kind":"text-to-image","model":"demo","prompt":"` + secret + `"}`
+	if _, err := asynq.NewClientFromRedisClient(r).Enqueue(asynq.NewTask(job.TaskType, []byte(payload)), asynq.TaskID(id),
+		asynq.Queue("interactive"), asynq.Timeout(time.Duration(timeout)*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Told to stop, a worker finishes what it has and takes nothing more.
+func TestDrainFinishesTheJobInHand(t *testing.T) {
+	servers(t, func(t *testing.T, at queue.Connection) {
+		c, r := client(t, at), inspect(t, at)
+		running, finish := make(chan struct{}, 1), make(chan struct{})
+		h := newHandler(func(ctx context.Context, _ *job.Job, _ job.Attempt, _ func(job.Progress)) (job.Outcome, error) {
+			running <- struct{}{}
+			select {
+			case <-finish:
+				return job.Outcome{State: job.Done}, nil
+			case <-ctx.Done():
+				return job.Outcome{}, context.Cause(ctx)
+			}
+		})
+		w := start(t, options(at, h))
+		enqueue(t, c, "a")
+		<-running
+		enqueue(t, c, "b")
+		w.tell()
+		time.Sleep(300 * time.Millisecond)
+		select {
+		case <-w.done:
+			t.Fatal("it did not wait")
+		default:
+		}
+		close(finish)
+		<-w.done
+		waitState(t, c, "a", job.Done)
+		if n, _ := h.seen("b"); len(n) != 0 {
+			t.Error("it took another job")
+		}
+		if list := r.LRange(t.Context(), "asynq:{interactive}:pending", 0, -1).Val(); len(list) != 1 || list[0] != "b" {
+			t.Errorf("pending: %v", list)
+		}
+	})
+}
+
+// A4: what does not end within the grace period is handed back when it has
+// really ended, to the head of the queue, uncounted; another worker has it at
+// once.
+func TestDrainHandsBack(t *testing.T) {
+	servers(t, func(t *testing.T, at queue.Connection) {
+		c, r := client(t, at), inspect(t, at)
+		running, ended := make(chan struct{}, 2), atomic.Int32{}
+		h := newHandler(func(ctx context.Context, _ *job.Job, _ job.Attempt, _ func(job.Progress)) (job.Outcome, error) {
+			running <- struct{}{}
+			<-ctx.Done()
+			time.Sleep(time.Second) // a step that cannot be interrupted
+			ended.Add(1)
+			return job.Outcome{}, context.Cause(ctx)
+		})
+		opts := options(at, h)
+		opts.Concurrency, opts.MaxAttempts, opts.ShutdownGrace = 2, 1, 200*time.Millisecond
+		w := start(t, opts)
+		enqueue(t, c, "a")
+		enqueueForeign(t, r, "b", 60)
+		<-running
+		<-running
+		enqueue(t, c, "c")
+		w.stop()
+		if n := ended.Load(); n != 2 {
+			t.Errorf("it stopped when %d of 2 handlers had ended", n)
+		}
+		if list := r.LRange(t.Context(), "asynq:{interactive}:pending", 0, -1).Val(); len(list) != 3 || list[0] != "c" {
+			t.Errorf("pending, last first: %v", list)
+		}
+		for _, id := range []string{"a", "b"} {
+			if s := waitState(t, c, id, job.Queued); s.Attempt != 1 || s.ErrorCode != "" {
+				t.Errorf("%+v", s)
+			}
+			if n := r.HGet(t.Context(), "imgus:attempts:"+id, "counted").Val(); n != "0" {
+				t.Errorf("%s attempts count", n)
+			}
+		}
+		if n := r.Exists(t.Context(), "asynq:{interactive}:retry", "asynq:{interactive}:active", "asynq:{interactive}:lease").Val(); n != 0 {
+			t.Error("asynq still holds a task")
+		}
+		opts.Handler = newHandler(done)
+		start(t, opts)
+		for _, id := range []string{"a", "b", "c"} {
+			waitState(t, c, id, job.Done)
+		}
+		checkResidue(t, r)
+	})
+}
+
+// While a job runs, its prompt is in its task alone, and the worker gives a
+// sign of life.
+func TestSignOfLife(t *testing.T) {
+	servers(t, func(t *testing.T, at queue.Connection) {
+		c, r := client(t, at), inspect(t, at)
+		w := start(t, options(at, newHandler(polite)))
+		enqueue(t, c, "a")
+		waitState(t, c, "a", job.Running)
+		signs := func(pattern string) []string { return r.Keys(t.Context(), pattern).Val() }
+		eventually(t, "asynq's list of what runs", func() bool {
+			list := signs("asynq:workers:{*")
+			return len(list) == 1 && r.HExists(t.Context(), list[0], "a").Val()
+		})
+		for _, key := range keys(t, r) {
+			if key != "asynq:{interactive}:t:a" && containsSecret(t, r, key) {
+				t.Errorf("%s holds the prompt", key)
+			}
+		}
+		mine := signs("imgus:worker:*")
+		if len(mine) != 1 {
+			t.Fatalf("signs of life: %v", mine)
+		}
+		if ttl := r.TTL(t.Context(), mine[0]).Val(); ttl <= 0 || ttl > 15*time.Second {
+			t.Errorf("it expires in %v", ttl)
+		}
+		if _, err := c.Cancel(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		waitState(t, c, "a", job.Cancelled)
+		w.stop()
+		if mine := signs("imgus:worker:*"); len(mine) != 0 {
+			t.Errorf("signs of life of the dead: %v", mine)
+		}
+	})
+}

@@ -1,0 +1,214 @@
+package queue_test
+
+import (
+	"context"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/imgus/worker/internal/testservices"
+	"github.com/imgus/worker/job"
+	"github.com/imgus/worker/queue"
+)
+
+// A1: Redis goes away at the moment of success and comes back three seconds
+// later. The job is done once, and its end is told.
+func TestRedisAwayAtTheEnd(t *testing.T) {
+	t.Parallel()
+	server, r, c, h := endInAnOutage(t)
+	waitState(t, c, "a", job.Done)
+	checkResidue(t, r)
+	if n, _ := h.seen("a"); len(n) != 1 {
+		t.Errorf("done %d times", len(n))
+	}
+	server.Stop()
+}
+
+// The same without the defence: asynq never gets rid of the task, and would
+// give it out again when its lease has expired.
+func TestRedisAwayAtTheEndUndefended(t *testing.T) {
+	t.Parallel()
+	_, r, c, _ := endInAnOutage(t, (*queue.Consumer).KeepCancelledContexts)
+	waitState(t, c, "a", job.Done)
+	time.Sleep(12 * time.Second) // asynq tries again every five
+	if len(leftovers(t, r)) == 0 {
+		t.Error("asynq has mended this: the hook for A1 can go")
+	}
+}
+
+func endInAnOutage(t *testing.T, adjust ...func(*queue.Consumer)) (*testservices.RedisServer, redis.UniversalClient, *queue.Client, *handler) {
+	t.Helper()
+	server := testservices.StartRedis(t, testservices.RedisOptions{Persist: true})
+	at := queue.Connection{URL: server.Addr}
+	finishing, gone := make(chan struct{}), make(chan struct{})
+	h := newHandler(func(context.Context, *job.Job, job.Attempt, func(job.Progress)) (job.Outcome, error) {
+		close(finishing)
+		<-gone
+		return job.Outcome{State: job.Done}, nil
+	})
+	start(t, options(at, h), adjust...)
+	c := client(t, at)
+	enqueue(t, c, "a")
+	<-finishing
+	server.Kill()
+	close(gone)
+	time.Sleep(3 * time.Second)
+	server.Start()
+	return server, inspect(t, at), c, h
+}
+
+// A3: asynq lets a task go at its timeout, or when somebody cancels it in
+// asynq's way, though the handler goes on; so does our own timeout. There is
+// never more at once than there are slots.
+func TestSlotsAreTheTruth(t *testing.T) {
+	servers(t, func(t *testing.T, at queue.Connection) {
+		deaf := func(context.Context, *job.Job, job.Attempt, func(job.Progress)) (job.Outcome, error) {
+			time.Sleep(1500 * time.Millisecond) // hears nothing of the end of its context
+			return job.Outcome{State: job.Done}, nil
+		}
+		r, h, c := inspect(t, at), newHandler(deaf), client(t, at)
+		for _, id := range []string{"a", "b", "c"} {
+			enqueueForeign(t, r, id, 1)
+		}
+		opts := options(at, h)
+		opts.Timeout = time.Second
+		start(t, opts)
+		for _, id := range []string{"a", "b", "c"} {
+			waitState(t, c, id, job.Done)
+		}
+		if h.atOnce() != 1 {
+			t.Errorf("%d at once in one slot", h.atOnce())
+		}
+	})
+}
+
+// A8: after Redis has begun to refuse the password it is asked a few times a
+// second by all connections together.
+func TestRefusedPassword(t *testing.T) {
+	t.Parallel()
+	server := testservices.StartRedis(t, testservices.RedisOptions{Password: "right"})
+	at := queue.Connection{URL: server.Addr, Password: "right"}
+	h := newHandler(done)
+	w := start(t, options(at, h))
+	eventually(t, "the worker to be ready", w.Ready)
+	r := inspect(t, at)
+	ctx := t.Context()
+	// Our own connection stays authenticated, all others end.
+	own := r.(*redis.Client).Conn()
+	defer own.Close()
+	own.ConfigSet(ctx, "requirepass", "changed")
+	own.ConfigResetStat(ctx)
+	own.ClientKillByFilter(ctx, "TYPE", "normal", "SKIPME", "yes")
+	own.ClientKillByFilter(ctx, "TYPE", "pubsub")
+	const seconds = 5
+	time.Sleep(seconds * time.Second)
+	stats := own.Info(ctx, "commandstats").Val()
+	// A refused connection tries HELLO and then AUTH.
+	if n := failed(t, stats, "hello") + failed(t, stats, "auth"); n == 0 || n > 2*(2*seconds+4) {
+		t.Errorf("%d refusals in %d seconds", n, seconds)
+	}
+	if w.Ready() {
+		t.Error("ready without Redis")
+	}
+	own.ConfigSet(ctx, "requirepass", "right")
+	eventually(t, "the worker to be ready again", w.Ready)
+	c := client(t, at)
+	enqueue(t, c, "a")
+	waitState(t, c, "a", job.Done)
+}
+
+func failed(t *testing.T, stats, command string) int {
+	t.Helper()
+	match := regexp.MustCompile(`cmdstat_` + command + `:.*failed_calls=(\d+)`).FindStringSubmatch(stats)
+	if match == nil {
+		return 0
+	}
+	n, err := strconv.Atoi(match[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// A8 again: a server that answers every script with an error is not asked in a
+// hot loop either.
+func TestRefusedCommands(t *testing.T) {
+	t.Parallel()
+	server := testservices.StartRedis(t, testservices.RedisOptions{})
+	at := queue.Connection{URL: server.Addr}
+	w := start(t, options(at, newHandler(done)))
+	eventually(t, "the worker to be ready", w.Ready)
+	r := inspect(t, at)
+	ctx := t.Context()
+	// From here on the default user may not run scripts.
+	r.Do(ctx, "ACL", "SETUSER", "default", "-evalsha", "-eval")
+	r.ConfigResetStat(ctx)
+	time.Sleep(5 * time.Second)
+	match := regexp.MustCompile(`cmdstat_evalsha:.*rejected_calls=(\d+)`).FindStringSubmatch(r.Info(ctx, "commandstats").Val())
+	if match == nil {
+		t.Fatal("no script was refused")
+	}
+	// The forwarder asks every second for each queue, the others rarely.
+	if n, _ := strconv.Atoi(match[1]); n > 60 {
+		t.Errorf("%d refusals in 5 seconds", n)
+	}
+	r.Do(ctx, "ACL", "SETUSER", "default", "+evalsha", "+eval")
+	c := client(t, at)
+	enqueue(t, c, "a")
+	waitState(t, c, "a", job.Done)
+}
+
+func TestRedisAwayAtStart(t *testing.T) {
+	t.Parallel()
+	server := testservices.StartRedis(t, testservices.RedisOptions{})
+	at := queue.Connection{URL: server.Addr}
+	server.Stop()
+	w := start(t, options(at, newHandler(done)))
+	time.Sleep(time.Second)
+	if w.Ready() {
+		t.Error("ready without Redis")
+	}
+	server.Start()
+	eventually(t, "the worker to be ready", w.Ready)
+	c := client(t, at)
+	enqueue(t, c, "a")
+	waitState(t, c, "a", job.Done)
+	w.stop()
+	if w.Ready() {
+		t.Error("ready after the end")
+	}
+}
+
+// It also ends while it waits.
+func TestStopWhileRedisIsAway(t *testing.T) {
+	t.Parallel()
+	start(t, options(queue.Connection{URL: "127.0.0.1:1"}, newHandler(done))).stop()
+}
+
+// A watcher goes on through an outage.
+func TestWatchThroughAnOutage(t *testing.T) {
+	t.Parallel()
+	server := testservices.StartRedis(t, testservices.RedisOptions{Persist: true})
+	at := queue.Connection{URL: server.Addr}
+	c := client(t, at)
+	enqueue(t, c, "a")
+	var last queue.Status
+	for s, err := range c.Watch(t.Context(), "a") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last.State == "" {
+			server.Kill()
+			time.Sleep(time.Second)
+			server.Start()
+			start(t, options(at, newHandler(done)))
+		}
+		last = s
+	}
+	if last.State != job.Done {
+		t.Errorf("ended with %+v", last)
+	}
+}
