@@ -135,12 +135,19 @@ func (b *Bucket) PutIfAbsent(ctx context.Context, key string, data []byte, _ sto
 	if _, err := b.stat(ctx, key); err == nil {
 		return failure("put object", storage.ErrExists) // spares the work; Link decides
 	}
-	return failure("put object", b.put(ctx, key, data, b.root.Link))
+	err := b.put(ctx, key, data, b.root.Link)
+	if errors.Is(err, fs.ErrExist) {
+		err = storage.ErrExists
+		if info, statErr := b.root.Lstat(key); statErr == nil && info.IsDir() {
+			err = errKey
+		}
+	}
+	return failure("put object", err)
 }
 
-// put writes a whole file under a hidden name and gives it the key's name by
-// publish, which is atomic.
-func (b *Bucket) put(ctx context.Context, key string, data []byte, publish func(from, to string) error) (err error) {
+// put writes a whole file under a hidden name and then gives it the key's name by
+// rename, which is atomic.
+func (b *Bucket) put(ctx context.Context, key string, data []byte, rename func(from, to string) error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -157,28 +164,48 @@ func (b *Bucket) put(ctx context.Context, key string, data []byte, publish func(
 	if err := b.expect(key, data); err != nil {
 		return err
 	}
-	// A Delete at the same time prunes the folder that it empties.
-	folder := path.Dir(key)
-	for range rounds {
-		if err = b.root.MkdirAll(folder, 0o700); err == nil {
-			err = publish(temporary, key)
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
+	if err := b.publish(temporary, key, rename); err != nil {
+		return err
 	}
-	if errors.Is(err, fs.ErrExist) {
-		return storage.ErrExists
+	return b.expect(key, data) // a Delete at the same time may have forgotten it
+}
+
+// publish gives a file the key's name, durably.
+func (b *Bucket) publish(temporary, key string, rename func(from, to string) error) error {
+	folder := path.Dir(key)
+	_, err := b.root.Lstat(folder)
+	isNew := err != nil
+	for range rounds {
+		if err := b.makeFolder(folder); err != nil {
+			return err
+		}
+		if err = rename(temporary, key); !errors.Is(err, fs.ErrNotExist) {
+			break // else a Delete at the same time has pruned the folder
+		}
 	}
 	if err != nil {
 		return err
 	}
-	return b.sync(folder)
+	return b.sync(folder, isNew)
 }
 
-// sync makes a folder's entries, and those of the folders above, outlast a loss
-// of power.
-func (b *Bucket) sync(folder string) error {
+// makeFolder is MkdirAll that holds its own against a Delete that prunes.
+func (b *Bucket) makeFolder(name string) (err error) {
+	for range rounds {
+		err = b.root.MkdirAll(name, 0o700)
+		if !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return errKey // an object is in the way
+	}
+	return err
+}
+
+// sync makes the entries of a folder outlast a loss of power; of a new one, also
+// those of the folders above.
+func (b *Bucket) sync(folder string, isNew bool) error {
 	for ; ; folder = path.Dir(folder) {
 		file, err := b.root.Open(folder)
 		if err == nil {
@@ -188,7 +215,7 @@ func (b *Bucket) sync(folder string) error {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOTSUP) {
 			return err
 		}
-		if folder == "." {
+		if folder == "." || !isNew {
 			return nil
 		}
 	}
@@ -211,17 +238,17 @@ func (b *Bucket) delete(ctx context.Context, key string) error {
 	} else if err != nil {
 		return err
 	}
-	if err := b.root.Remove(key); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := b.forget(key); err != nil {
 		return err
 	}
-	if err := b.forget(key); err != nil {
+	if err := ignoreNotExist(b.root.Remove(key)); err != nil {
 		return err
 	}
 	folder := path.Dir(key)
 	for folder != "." && b.removeFolder(folder) == nil {
 		folder = path.Dir(folder)
 	}
-	return b.sync(folder)
+	return b.sync(folder, false)
 }
 
 // Check implements storage.Bucket.
@@ -249,7 +276,9 @@ func isNoFile(err error) bool {
 // isKeyTrouble reports whether the key is the cause of err: a folder where a file
 // should be or the other way round, too long, a loop or a way out.
 func isKeyTrouble(err error) bool {
-	for _, errno := range []syscall.Errno{syscall.ENOTDIR, syscall.EISDIR, syscall.ENAMETOOLONG, syscall.ELOOP, syscall.EINVAL} {
+	for _, errno := range []syscall.Errno{
+		syscall.ENOTDIR, syscall.EISDIR, syscall.EEXIST, syscall.ENOTEMPTY, syscall.ENAMETOOLONG, syscall.ELOOP, syscall.EINVAL,
+	} {
 		if errors.Is(err, errno) {
 			return true
 		}

@@ -46,7 +46,7 @@ func (b *Bucket) prepareHidden() error {
 		name := temporary + "/" + entry.Name()
 		info, err := b.root.Lstat(name)
 		if err == nil && time.Since(info.ModTime()) > leftover {
-			err = b.root.Remove(name)
+			err = b.root.RemoveAll(name)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -57,31 +57,29 @@ func (b *Bucket) prepareHidden() error {
 
 // writeTemporary writes data to a new hidden file, durably, and returns its name.
 func (b *Bucket) writeTemporary(data []byte) (string, error) {
-	name := temporary + "/" + rand.Text()
-	err := b.write(name, os.O_CREATE|os.O_EXCL, data)
+	name := temporaryName()
+	file, err := b.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return "", errors.Join(err, ignoreNotExist(b.root.Remove(name)))
-	}
-	return name, nil
-}
-
-func (b *Bucket) write(name string, flag int, data []byte) error {
-	file, err := b.root.OpenFile(name, os.O_WRONLY|flag, 0o600)
-	if err != nil {
-		return err
+		return "", err
 	}
 	_, err = file.Write(data)
 	if err == nil {
 		err = file.Sync()
 	}
-	return errors.Join(err, file.Close())
+	if err = errors.Join(err, file.Close()); err != nil {
+		return "", errors.Join(err, b.root.Remove(name))
+	}
+	return name, nil
 }
 
+func temporaryName() string { return temporary + "/" + rand.Text() }
+
 // A key's checksum folder has an empty file for each object put under the key
-// since it was last deleted, named by the object's checksum. The file is there
-// before the object is, so that of two who put at once, or when a crash comes in
-// between, whichever object stands has its checksum. The folder's name does not
-// tell the key.
+// since it was last deleted, named by the object's checksum. Put makes that file
+// before it publishes the object and once more after; Delete takes the folder
+// away before it removes the object. So, whoever else puts, deletes or crashes,
+// an object that stands has its checksum, or its key has none. The folder's name
+// does not tell the key.
 
 func checksumFolder(key string) string {
 	sum := sha256.Sum256([]byte(key))
@@ -93,21 +91,25 @@ func checksumName(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// expect notes the checksum of data before it is put.
-func (b *Bucket) expect(key string, data []byte) (err error) {
+// expect notes the checksum of data. It is not synced: a journal keeps it in
+// order with the object, which is.
+func (b *Bucket) expect(key string, data []byte) error {
 	folder := checksumFolder(key)
+	var file *os.File
+	var err error
 	for range rounds {
-		if err = b.root.MkdirAll(folder, 0o700); err == nil {
-			err = b.write(folder+"/"+checksumName(data), os.O_CREATE, nil)
+		if err := b.makeFolder(folder); err != nil {
+			return err
 		}
-		if !errors.Is(err, fs.ErrNotExist) { // a Delete at the same time
+		file, err = b.root.OpenFile(folder+"/"+checksumName(data), os.O_CREATE|os.O_WRONLY, 0o600)
+		if !errors.Is(err, fs.ErrNotExist) { // else a Delete at the same time
 			break
 		}
 	}
 	if err != nil {
 		return err
 	}
-	return b.sync(folder)
+	return file.Close()
 }
 
 // verify compares data with the checksums that its key has had.
@@ -124,8 +126,16 @@ func (b *Bucket) verify(key string, data []byte) error {
 	return ignoreNotExist(err)
 }
 
-// forget removes the checksums of a key whose object was deleted.
-func (b *Bucket) forget(key string) error { return b.root.RemoveAll(checksumFolder(key)) }
+// forget removes the checksums of a key, all at once, since one without the
+// others would tell a lie.
+func (b *Bucket) forget(key string) error {
+	name := temporaryName()
+	err := b.root.Rename(checksumFolder(key), name)
+	if err != nil {
+		return ignoreNotExist(err)
+	}
+	return b.root.RemoveAll(name)
+}
 
 func ignoreNotExist(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
