@@ -9,6 +9,7 @@ import (
 	"image/jpeg"
 	"image/png"
 	"io"
+	"math"
 
 	"golang.org/x/image/webp"
 )
@@ -31,7 +32,7 @@ type facts struct {
 
 var codecs = []codec{
 	{"JPEG", prefix("\xff\xd8\xff"), inspectJPEG, jpeg.DecodeConfig, jpeg.Decode, fromJPEG},
-	{"PNG", prefix("\x89PNG\r\n\x1a\n"), inspectPNG, png.DecodeConfig, png.Decode, rgb},
+	{"PNG", prefix("\x89PNG\r\n\x1a\n"), inspectPNG, pngConfig, png.Decode, rgb},
 	{"WebP", riff("WEBP"), inspectWebP, webp.DecodeConfig, webp.Decode, fromWebP},
 }
 
@@ -118,6 +119,23 @@ func inspectJPEG(data []byte) (facts, error) {
 			f.exif = segment[len(exifMark):]
 		}
 	}
+}
+
+// pngConfig reads the size that the header claims, whether or not its checksum
+// holds: what is too large is called so, and only the rest is read further.
+func pngConfig(r io.Reader) (image.Config, error) {
+	var head [24]byte // magic, length and type of IHDR, width, height
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return image.Config{}, err
+	}
+	if string(head[12:16]) != "IHDR" {
+		return image.Config{}, errors.New("it does not begin with IHDR")
+	}
+	w, h := binary.BigEndian.Uint32(head[16:]), binary.BigEndian.Uint32(head[20:])
+	if w > math.MaxInt32 || h > math.MaxInt32 {
+		return image.Config{}, errors.New("a side above 2^31-1")
+	}
+	return image.Config{Width: int(w), Height: int(h)}, nil
 }
 
 func inspectPNG(data []byte) (facts, error) {

@@ -26,7 +26,7 @@ Exit status: 0 done, 1 the work failed, 2 wrong usage or invalid job,
 69 a service is away, 78 wrong configuration.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},

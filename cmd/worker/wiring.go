@@ -123,7 +123,7 @@ func limits(c configs.Limits) job.Limits {
 // openBucket opens the configured storage.
 func openBucket(c configs.Storage) (storage.Bucket, error) {
 	if c.Kind == "directory" {
-		return directory.Open(c.Directory)
+		return directory.Open(filepath.Join(c.Directory, filepath.FromSlash(c.Prefix)))
 	}
 	return s3.Open(s3.Options{
 		Endpoint: c.Endpoint, Region: c.Region, Bucket: c.Bucket, Prefix: c.Prefix,
