@@ -16,9 +16,8 @@ func (d *dpm2) schedule(steps int, strength float64) (*Schedule, error) {
 	if err != nil {
 		return nil, err
 	}
-	ts, levels := d.dpm2Levels(steps)
-	sigmas := append(levels, 0)
-	middles := make([]float32, len(levels)) // of the step that begins at the same place
+	ts, sigmas := d.dpm2Levels(steps)
+	middles := make([]float32, len(ts)) // of the step that begins at the same place
 	for i := range middles {
 		middles[i] = exp(midpoint(log(sigmas[i+1]), log(sigmas[i])))
 	}
@@ -27,10 +26,10 @@ func (d *dpm2) schedule(steps int, strength float64) (*Schedule, error) {
 	return d.assemble(timesteps, levels, inputs, begin, m), nil
 }
 
-// dpm2Levels is levels in float32; Karras timesteps are whole here.
+// dpm2Levels is levels in float32 and with the last, 0; Karras timesteps are whole here.
 func (k *kDiffusion) dpm2Levels(steps int) (timesteps, sigmas []float32) {
 	ts, levels := k.levels(steps)
-	timesteps, sigmas = rounded32(ts), rounded32(levels)
+	timesteps, sigmas = rounded32(ts), append(rounded32(levels), 0)
 	if k.conversion.kind == karrasSigmas {
 		for i, t := range timesteps {
 			timesteps[i] = roundToEven(t)

@@ -16,10 +16,9 @@ func (d *dpm2Ancestral) schedule(steps int, strength float64) (*Schedule, error)
 	if err != nil {
 		return nil, err
 	}
-	ts, levels := d.dpm2Levels(steps)
-	sigmas := append(levels, 0)
+	ts, sigmas := d.dpm2Levels(steps)
 	m := &dpm2AncestralMethod{dpm2Ancestral: d}
-	middles := make([]float32, len(levels))
+	middles := make([]float32, len(ts))
 	for i := range middles {
 		down, up := ancestral(sigmas[i], sigmas[i+1])
 		middles[i] = exp(midpoint(log(sigmas[i]), log(down)))

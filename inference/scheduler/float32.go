@@ -5,8 +5,27 @@ import "math"
 // The scalars of a step are float32 tensors in the reference: every operation rounds.
 
 func sqrt(x float32) float32  { return float32(math.Sqrt(float64(x))) }
-func log(x float32) float32   { return float32(math.Log(float64(x))) }
 func expm1(x float32) float32 { return float32(math.Expm1(float64(x))) }
+
+// log is torch.log but for one value in a thousand: SLEEF's logf of 1 ulp (Sleef_logf8_u10), whose sums of two float32
+// are float64 here. The solvers divide differences of logarithms by each other, which magnifies its last bit.
+func log(x float32) float32 {
+	if !(x > 0) || math.IsInf(float64(x), 1) {
+		return float32(math.Log(float64(x)))
+	}
+	m, e := math.Frexp(float64(x)) // in [0.5, 1)
+	if m < 0.75 {
+		m *= 2
+		e--
+	}
+	z := (m - 1) / (m + 1)
+	h := float32(z)
+	h2 := float32(h * h)
+	t := fma(0.3027294874, h2, 0.3996108174)
+	t = fma(t, h2, 0.6666694880)
+	ln2 := 0.69314718246459960938 - 1.904654323148236017e-09
+	return float32(float64(float64(e)*ln2) + 2*z + float64(float32(float32(h2*h)*t)))
+}
 
 // exp is torch.exp, bit by bit: SLEEF's expf of 1 ulp (Sleef_expf8_u10) with fused products. The solvers subtract 1
 // from it, which magnifies its last bit.

@@ -64,6 +64,48 @@ func TestTrainingTables(t *testing.T) {
 	}
 }
 
+// The reference's elementary functions are not correctly rounded, and its timesteps and weights depend on that.
+func TestElementaryFunctions(t *testing.T) {
+	data, err := os.ReadFile("testdata/elementary.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var golden struct{ Rows [][4]float32 }
+	if err := json.Unmarshal(data, &golden); err != nil {
+		t.Fatal(err)
+	}
+	if len(golden.Rows) == 0 {
+		t.Fatal("no golden rows")
+	}
+	misses := 0
+	for _, row := range golden.Rows {
+		x := row[0]
+		if got := exp(x); got != row[1] {
+			t.Errorf("exp(%v) = %v, want %v", x, got, row[1])
+		}
+		if x <= 0 {
+			continue
+		}
+		if got := numpyLog(x); got != row[2] {
+			t.Errorf("numpyLog(%v) = %v, want %v", x, got, row[2])
+		}
+		if log(x) != row[3] {
+			misses++
+		}
+	}
+	if misses > 2 {
+		t.Errorf("%d of %d logarithms differ", misses, len(golden.Rows))
+	}
+	for x, want := range map[float32]float64{0: math.Inf(-1), 1: 0} {
+		if got := log(x); float64(got) != want {
+			t.Errorf("log(%v) = %v", x, got)
+		}
+	}
+	if exp(float32(math.Inf(-1))) != 0 || !math.IsInf(float64(exp(float32(math.Inf(1)))), 1) {
+		t.Error("exp of the infinities")
+	}
+}
+
 func TestBetaQuantileInvertsItsDistribution(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := rapid.Float64Range(1e-9, 0.5).Draw(t, "p")

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"fmt"
-	"math"
 	"slices"
 )
 
@@ -138,37 +137,42 @@ func exponentialMoments(hh, phi, b float32) [3]float32 {
 	return out
 }
 
-// vandermonde solves sum over j of r[j]^i * x[j] = b[i] for n unknowns, by elimination.
+// vandermonde solves sum over j of r[j]^i * x[j] = b[i] for n unknowns by elimination with pivots, in float32
+// as torch.linalg.solve.
 func vandermonde(r, b [3]float32, n int) [3]float32 {
-	var m [3][4]float64
+	var m [3][4]float32
 	for j := range n {
-		power := 1.0
+		power := float32(1)
 		for i := range n {
 			m[i][j] = power
-			power *= float64(r[j])
+			power *= r[j]
 		}
-		m[j][3] = float64(b[j])
+		m[j][3] = b[j]
 	}
 	for k := range n {
 		pivot := k
 		for i := k + 1; i < n; i++ {
-			if math.Abs(m[i][k]) > math.Abs(m[pivot][k]) {
+			if magnitude(m[i][k]) > magnitude(m[pivot][k]) {
 				pivot = i
 			}
 		}
 		m[k], m[pivot] = m[pivot], m[k]
-		for i := range n {
-			if i != k {
-				f := m[i][k] / m[k][k]
-				for j := k; j < 4; j++ {
-					m[i][j] -= f * m[k][j]
-				}
+		for i := k + 1; i < n; i++ {
+			f := m[i][k] / m[k][k]
+			for j := k; j < 4; j++ {
+				m[i][j] -= float32(f * m[k][j])
 			}
 		}
 	}
 	var x [3]float32
-	for i := range n {
-		x[i] = float32(m[i][3] / m[i][i])
+	for i := n - 1; i >= 0; i-- {
+		x[i] = m[i][3]
+		for j := i + 1; j < n; j++ {
+			x[i] -= float32(m[i][j] * x[j])
+		}
+		x[i] /= m[i][i]
 	}
 	return x
 }
+
+func magnitude(x float32) float32 { return max(x, -x) }
