@@ -73,7 +73,8 @@ func (c *Catalogue) List() ([]Entry, error) {
 	}
 	for _, m := range c.fixed {
 		e := Entry{Name: m.Manifest.Name, Model: m}
-		if !slices.ContainsFunc(entries, func(o Entry) bool { return o.Name == e.Name }) {
+		// A folder that is no model hides nothing.
+		if !slices.ContainsFunc(entries, func(o Entry) bool { return o.Name == e.Name && o.Err == nil }) {
 			entries = append(entries, e)
 		}
 	}
@@ -95,13 +96,19 @@ func (c *Catalogue) Find(name string) (*Model, error) {
 		return nil, err
 	}
 	var names []string
+	var broken error
 	for _, e := range entries {
-		if e.Name == name {
-			return e.Model, e.Err
-		}
-		if e.Err == nil {
+		switch {
+		case e.Err == nil && e.Name == name:
+			return e.Model, nil
+		case e.Err == nil:
 			names = append(names, e.Name)
+		case e.Name == name:
+			broken = e.Err
 		}
+	}
+	if broken != nil {
+		return nil, broken
 	}
 	if len(names) == 0 {
 		return nil, fmt.Errorf("%w: the catalogue is empty", ErrUnknown)

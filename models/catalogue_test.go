@@ -78,6 +78,15 @@ func TestFind(t *testing.T) {
 	if _, err := c.Find("broken"); err == nil || errors.Is(err, models.ErrUnknown) {
 		t.Errorf("got %v", err)
 	}
+	if err := os.RemoveAll(filepath.Join(dir, "mine")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "demo"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := c.Find("demo"); err != nil || m.Dir != "" {
+		t.Errorf("a folder that is no model hides the embedded one: %v", err)
+	}
 	if m, err := models.New(filepath.Join(dir, "absent"), demoModel(t)).Find("demo"); err != nil || m.Dir != "" {
 		t.Errorf("got %v", err)
 	}
