@@ -40,7 +40,7 @@ func failure(ctx context.Context, op operation, err error) error {
 	}
 	var answer minio.ErrorResponse
 	if !errors.As(err, &answer) {
-		return fmt.Errorf("%s: %w: %w", op.doing, storage.ErrUnavailable, withoutURL(err))
+		return fmt.Errorf("%s: %w: %s", op.doing, storage.ErrUnavailable, reason(err))
 	}
 	switch {
 	case answer.StatusCode == http.StatusPreconditionFailed:
@@ -74,17 +74,25 @@ func hint(op operation, answer minio.ErrorResponse) string {
 	return ""
 }
 
-// withoutURL takes the address, which ends in the key, from an error of net/http.
-func withoutURL(err error) error {
+// reason is the text of an error without the address of net/http, which ends in
+// the key. It is not wrapped, since our own timeout is not the caller's.
+func reason(err error) string {
 	if at, ok := errors.AsType[*url.Error](err); ok {
-		return at.Err
+		err = at.Err
 	}
-	return err
+	return err.Error()
 }
 
-// isConflict reports whether the store could not decide between two conditional
-// writes at the same time.
+// isConflict reports whether the store could not order a write and another
+// operation at the same time.
 func isConflict(err error) bool {
-	var answer minio.ErrorResponse
-	return errors.As(err, &answer) && answer.StatusCode == http.StatusConflict
+	answer, ok := errors.AsType[minio.ErrorResponse](err)
+	return ok && answer.StatusCode == http.StatusConflict
+}
+
+// isPassing reports whether another try of a request can help.
+func isPassing(err error) bool {
+	answer, ok := errors.AsType[minio.ErrorResponse](err)
+	return !ok || answer.StatusCode >= 500 && answer.StatusCode != http.StatusNotImplemented ||
+		answer.StatusCode == http.StatusConflict || answer.StatusCode == http.StatusTooManyRequests
 }

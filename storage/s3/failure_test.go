@@ -138,6 +138,7 @@ func TestConditionalWriteWhoseAnswerIsLost(t *testing.T) {
 	}
 }
 
+// Two conditional writes at the same time can both be turned away.
 func TestConditionalWriteInConflict(t *testing.T) {
 	var tries atomic.Int64
 	b := fake(t, func(w http.ResponseWriter, r *http.Request) {
@@ -154,15 +155,23 @@ func TestConditionalWriteInConflict(t *testing.T) {
 	}
 }
 
-func TestGetPassesOverAnError(t *testing.T) {
+func TestErrorsThatPass(t *testing.T) {
 	var tries atomic.Int64
 	b := fake(t, func(w http.ResponseWriter, r *http.Request) {
 		if tries.Add(1) < 3 {
 			refuse(w, r, http.StatusServiceUnavailable, "SlowDown")
 			return
 		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil || r.Method == http.MethodPut && string(body) != "data" {
+			t.Errorf("put %q, %v", body, err)
+		}
 		object(w, "data")
 	})
+	if err := b.Put(t.Context(), "inputs/a", []byte("data"), storage.PutOptions{}); err != nil || tries.Load() != 3 {
+		t.Errorf("put: %v after %d tries", err, tries.Load())
+	}
+	tries.Store(0)
 	if got, err := b.Get(t.Context(), "inputs/a", 100); err != nil || string(got) != "data" {
 		t.Errorf("got %q, %v", got, err)
 	}
@@ -222,7 +231,7 @@ func TestHanging(t *testing.T) {
 		if doing == "list" {
 			continue // has no bound of its own
 		}
-		if err := try(t.Context()); !errors.Is(err, storage.ErrUnavailable) {
+		if err := try(t.Context()); !errors.Is(err, storage.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: got %v", doing, err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -25,9 +26,8 @@ type Bucket struct {
 	timeout      time.Duration
 	transport    *http.Transport
 
-	// client tries a request again that the store refused for the moment. once
-	// does not: the second try of a conditional write would lose against the
-	// first, whose answer was lost.
+	// client tries a request again that failed for the moment. once, for writes,
+	// does not: see write.
 	client, once *minio.Core
 }
 
@@ -94,45 +94,53 @@ func checksum(data []byte) string {
 
 // Put implements storage.Bucket.
 func (b *Bucket) Put(ctx context.Context, key string, data []byte, opts storage.PutOptions) error {
-	return failure(ctx, putting, b.put(ctx, b.client, key, data, putOptions(data, opts)))
+	return failure(ctx, putting, b.write(ctx, key, data, putOptions(data, opts), isPassing))
 }
-
-// conflicts bounds how often a conditional write is tried again that another one
-// at the same time got in the way of.
-const conflicts = 6
 
 // PutIfAbsent implements storage.Bucket.
 func (b *Bucket) PutIfAbsent(ctx context.Context, key string, data []byte, opts storage.PutOptions) error {
 	conditional := putOptions(data, opts)
 	conditional.SetMatchETagExcept("*")
+	// After a conflict nothing was written. After any other failure something may
+	// have been, and a second try would lose against the first.
+	return failure(ctx, puttingIfAbsent, b.write(ctx, key, data, conditional, isConflict))
+}
+
+const (
+	writes = 6 // tries of one write
+	pause  = 50 * time.Millisecond
+)
+
+// write puts an object and tries that again after the errors that again names.
+// minio-go's own second try would read the body from the same reader as the
+// first, which net/http may not be done with.
+func (b *Bucket) write(ctx context.Context, key string, data []byte, opts minio.PutObjectOptions, again func(error) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, b.timeout)
+	defer cancel()
+	sum := sha256.Sum256(data)
 	var err error
-	for try := range conflicts {
-		err = b.put(ctx, b.once, key, data, conditional)
-		if !isConflict(err) {
+	for try := range writes {
+		_, err = b.once.PutObject(ctx, b.name, b.prefix+key, bytes.NewReader(data), int64(len(data)), "", hex.EncodeToString(sum[:]), opts)
+		if err == nil || !again(err) {
 			break
 		}
 		select {
-		case <-time.After(50 * time.Millisecond << try):
+		case <-time.After(pause << try):
 		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
-	return failure(ctx, puttingIfAbsent, err)
-}
-
-func (b *Bucket) put(ctx context.Context, client *minio.Core, key string, data []byte, opts minio.PutObjectOptions) error {
-	ctx, cancel := context.WithTimeout(ctx, b.timeout)
-	defer cancel()
-	_, err := client.Client.PutObject(ctx, b.name, b.prefix+key, bytes.NewReader(data), int64(len(data)), opts)
 	return err
 }
 
 func putOptions(data []byte, opts storage.PutOptions) minio.PutObjectOptions {
 	return minio.PutObjectOptions{
-		ContentType:      opts.ContentType,
-		CacheControl:     "private, no-store",
-		DisableMultipart: true, // in one request, so that the checksum is the content's
-		// minio-go refuses the header in lower case unless it may send it as a trailer.
+		ContentType:  opts.ContentType,
+		CacheControl: "private, no-store",
 		UserMetadata: map[string]string{"X-Amz-Checksum-Sha256": checksum(data)},
+		// The signature is over the checksum of the whole. Signed in chunks, which is
+		// minio-go's way without TLS, v7.4.1 has a data race (StreamingReader.Close).
+		DisableContentSha256: true,
 	}
 }
 
