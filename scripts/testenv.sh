@@ -32,6 +32,10 @@ provide IMGUS_ENGINE_LIBRARY onnxruntime.sh "ONNX Runtime"
 provide IMGUS_TEST_REDIS_SERVER redis.sh "a Redis server"
 provide IMGUS_TEST_VERSITYGW versitygw.sh "an S3 server"
 
+# With everything there, nothing may be skipped.
+if [ ${#missing[@]} -eq 0 ]; then
+    export IMGUS_TEST_REQUIRE=1
+fi
 report
 status=0
 "$@" || status=$?

@@ -75,6 +75,7 @@ func (a *app) demo(ctx context.Context, j *job.Job, input, output string) (err e
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, bucket.Close()) }()
 	if input != "" {
 		data, err := readInput(input, "input")
 		if err != nil {

@@ -90,6 +90,7 @@ func (e *enqueuer) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	defer bucket.Close()
 	if err := e.upload(ctx, bucket, j); err != nil {
 		return err
 	}
@@ -222,6 +223,7 @@ func (a *app) recordOf(ctx context.Context, id string) (*job.Record, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer bucket.Close()
 	record, err := readRecord(ctx, bucket, id)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, nil //nolint:nilnil // the job has not ended

@@ -44,6 +44,7 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, bucket.Close()) }()
 	models, err := catalogue(c.Models.Directory)
 	if err != nil {
 		return err

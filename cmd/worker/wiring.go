@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -120,8 +121,14 @@ func limits(c configs.Limits) job.Limits {
 	}
 }
 
+// bucket is a storage that holds something open.
+type bucket interface {
+	storage.Bucket
+	io.Closer
+}
+
 // openBucket opens the configured storage.
-func openBucket(c configs.Storage) (storage.Bucket, error) {
+func openBucket(c configs.Storage) (bucket, error) {
 	if c.Kind == "directory" {
 		return directory.Open(filepath.Join(c.Directory, filepath.FromSlash(c.Prefix)))
 	}
