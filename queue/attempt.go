@@ -106,12 +106,13 @@ func (c *Consumer) try(work context.Context, d *delivery) verdict {
 	if err := d.read(c.opts.Limits); err != nil {
 		return verdict{action: refuse, reason: job.AsError(err), counted: true}
 	}
-	if c.marked(work, d.id) {
+	switch {
+	case c.marked(work, d.id):
 		c.slots.cancel(d.id, job.ErrCancelled) // the handler records it
-	} else if d.counted > c.opts.MaxAttempts {
+	case d.counted > c.opts.MaxAttempts:
 		reason := job.Errorf(job.Internal, "the worker ended %d times while it worked on the job", d.counted-1)
 		return verdict{action: refuse, reason: reason, counted: true}
-	} else if d.job.Expired(time.Now()) {
+	case d.job.Expired(time.Now()):
 		reason := job.Errorf(job.Expired, "the job's time was over before it began")
 		return verdict{action: refuse, reason: reason, counted: true}
 	}

@@ -59,7 +59,7 @@ func TestCancelWhileItWaits(t *testing.T) {
 		c, r := client(t, at), inspect(t, at)
 		overAtStart := make(chan bool, 1)
 		h := newHandler(func(ctx context.Context, _ *job.Job, _ job.Attempt, _ func(job.Progress)) (job.Outcome, error) {
-			overAtStart <- context.Cause(ctx) == job.ErrCancelled
+			overAtStart <- errors.Is(context.Cause(ctx), job.ErrCancelled)
 			return job.Outcome{State: job.Cancelled}, nil
 		})
 		enqueue(t, c, "a")

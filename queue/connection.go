@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -52,6 +53,9 @@ func (c Connection) Check() error {
 	return err
 }
 
+// silence keeps go-redis from writing addresses and errors to standard error.
+var silence = sync.OnceFunc(logging.Disable)
+
 // open makes n clients, each with a pool of its own, which share the pace of
 // connecting. Nothing is dialled before a client is used.
 func (c Connection) open(n int) ([]redis.UniversalClient, error) {
@@ -59,8 +63,7 @@ func (c Connection) open(n int) ([]redis.UniversalClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	// go-redis writes addresses and errors to standard error by itself.
-	logging.Disable()
+	silence()
 	clients := make([]redis.UniversalClient, n)
 	for i := range clients {
 		clients[i] = redis.NewUniversalClient(opts)

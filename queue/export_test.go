@@ -32,7 +32,14 @@ func StartProgress(publish func(job.Progress)) *Progress { return startProgress(
 func (p *Progress) Report(now job.Progress)              { p.report(now) }
 func (p *Progress) Close()                               { p.close() }
 
-// Options for connecting, to look at Redis from outside.
+// HoldOff is what keeps a worker from taking jobs after trouble.
+type HoldOff = holdOff
+
+func (h *HoldOff) Trouble()   { h.trouble() }
+func (h *HoldOff) Fine()      { h.fine() }
+func (h *HoldOff) Over() bool { return h.over() }
+
+// Open connects, to look at Redis from outside.
 func (c Connection) Open() (redis.UniversalClient, error) {
 	clients, err := c.open(1)
 	if err != nil {
@@ -47,3 +54,13 @@ func Read(id string, payload []byte) (*job.Job, error) {
 	err := d.read(job.Limits{})
 	return d.job, err
 }
+
+// Slots are the truth about what runs.
+type Slots = slots
+
+func NewSlots(n int) *Slots { return newSlots(n) }
+
+func (s *Slots) Take(ctx context.Context, id string) (context.Context, error) { return s.take(ctx, id) }
+func (s *Slots) Leave(id string)                                              { s.leave(id) }
+func (s *Slots) Close()                                                       { s.close() }
+func (s *Slots) Idle(ctx context.Context) error                               { return s.idle(ctx) }

@@ -1,7 +1,9 @@
 package queue_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -103,7 +105,7 @@ func done(context.Context, *job.Job, job.Attempt, func(job.Progress)) (job.Outco
 // polite waits for its context and records a cancellation.
 func polite(ctx context.Context, _ *job.Job, _ job.Attempt, _ func(job.Progress)) (job.Outcome, error) {
 	<-ctx.Done()
-	if cause := context.Cause(ctx); cause != job.ErrCancelled {
+	if cause := context.Cause(ctx); !errors.Is(cause, job.ErrCancelled) {
 		return job.Outcome{}, cause
 	}
 	return job.Outcome{State: job.Cancelled}, nil
@@ -144,6 +146,28 @@ func options(at queue.Connection, h queue.Handler) queue.Options {
 		Concurrency: 1, MaxAttempts: 3, Timeout: time.Minute, ShutdownGrace: 10 * time.Second,
 		Log: slog.New(slog.DiscardHandler),
 	}
+}
+
+// logged is a log to look through.
+type logged struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logged) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(line)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func (l *logged) logger() *slog.Logger {
+	return slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // worker is a running consumer.

@@ -57,7 +57,7 @@ func (c *Consumer) pulse(ctx context.Context) {
 }
 
 func (c *Consumer) look(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, pulseEvery)
 	defer cancel()
 	if err := c.redis.Ping(ctx).Err(); err != nil {
 		return err

@@ -102,6 +102,7 @@ func TestProgressIsBounded(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if last := steps[len(steps)-1]; last != 500 {
 			t.Errorf("the last step is %d", last)
 		}
@@ -116,6 +117,7 @@ func TestProgressIsBounded(t *testing.T) {
 		n := len(at)
 		p.Report(job.Progress{Stage: job.StageStore})
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if len(at) != n || n < 20 || n > 30 {
 			t.Errorf("%d were published, then %d", n, len(at))
 		}

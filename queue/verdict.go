@@ -41,7 +41,7 @@ func judge(r result, last bool) verdict {
 	}
 	reason := explain(r)
 	switch code := reason.Code; {
-	case errors.Is(r.err, job.ErrShutdown), r.cause == job.ErrShutdown && !code.Final():
+	case errors.Is(r.err, job.ErrShutdown), errors.Is(r.cause, job.ErrShutdown) && !code.Final():
 		return verdict{action: handBack}
 	case code.Passing():
 		return verdict{action: retry, reason: reason}
@@ -57,7 +57,7 @@ func explain(r result) *job.Error {
 		return job.AsError(errNoOutcome)
 	}
 	reason := job.AsError(r.err)
-	if r.cause == job.ErrTimeout && !reason.Code.Final() && !reason.Code.Passing() {
+	if errors.Is(r.cause, job.ErrTimeout) && !reason.Code.Final() && !reason.Code.Passing() {
 		return job.Wrap(job.EngineFailed, r.err, job.ErrTimeout.Error())
 	}
 	return reason

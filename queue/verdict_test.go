@@ -94,7 +94,9 @@ func TestVerdicts(t *testing.T) {
 					}
 					return nil
 				}
+				log := &logged{}
 				opts := options(at, h)
+				opts.Log = log.logger()
 				if tt.max > 0 {
 					opts.MaxAttempts = tt.max
 				}
@@ -120,6 +122,9 @@ func TestVerdicts(t *testing.T) {
 				}
 				if diff := cmp.Diff(tt.refused, refused); diff != "" {
 					t.Errorf("refused:\n%s", diff)
+				}
+				if text := log.String(); strings.Contains(text, secret) || !strings.Contains(text, "job ended") {
+					t.Errorf("the log says %s", text)
 				}
 				if n := r.Exists(t.Context(), "imgus:attempts:"+id).Val(); n != 0 {
 					t.Error("the count of attempts is left")

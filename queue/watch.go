@@ -20,7 +20,7 @@ func (c *Client) Watch(ctx context.Context, id string) iter.Seq2[Status, error] 
 		// Subscribe first, so that no change falls between.
 		sub := c.redis.Subscribe(ctx, eventsChannel(id))
 		defer func() { _ = sub.Close() }() // it ends with the connection
-		if _, err := sub.Receive(ctx); err != nil {
+		if _, err := sub.ReceiveTimeout(ctx, 5*time.Second); err != nil {
 			yield(Status{}, unavailable("subscribe", err))
 			return
 		}
