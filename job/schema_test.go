@@ -42,8 +42,8 @@ func schema(t *testing.T) *jsonschema.Schema {
 
 func fields(v reflect.Type) []string {
 	var names []string
-	for i := range v.NumField() {
-		name, _, _ := strings.Cut(v.Field(i).Tag.Get("json"), ",")
+	for f := range v.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		names = append(names, name)
 	}
 	slices.Sort(names)

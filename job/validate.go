@@ -20,11 +20,11 @@ type problems []string
 
 func (p *problems) add(format string, args ...any) { *p = append(*p, fmt.Sprintf(format, args...)) }
 
-func (p problems) err() error {
-	if len(p) == 0 {
+func (p *problems) err() error {
+	if len(*p) == 0 {
 		return nil
 	}
-	return Errorf(InvalidJob, "%s", strings.Join(p, "; "))
+	return Errorf(InvalidJob, "%s", strings.Join(*p, "; "))
 }
 
 // Validate checks the job against the contract and the limits, and reports

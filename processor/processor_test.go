@@ -67,17 +67,15 @@ func newFixture(t *testing.T, record processor.RecordOptions) *fixture {
 	return f
 }
 
-func ptr[T any](v T) *T { return &v }
-
 func text(id string) *job.Job {
 	created := time.Now().Add(-time.Second)
-	return &job.Job{Version: 1, ID: id, Kind: job.TextToImage, Model: "m", Prompt: ptr("a secret wish"), CreatedAt: &created}
+	return &job.Job{Version: 1, ID: id, Kind: job.TextToImage, Model: "m", Prompt: new("a secret wish"), CreatedAt: &created}
 }
 
 func (f *fixture) photo(t *testing.T, id string) *job.Job {
 	t.Helper()
 	j := text(id)
-	j.Kind, j.Input = job.ImageToImage, ptr(storage.InputKey(id, "input"))
+	j.Kind, j.Input = job.ImageToImage, new(storage.InputKey(id, "input"))
 	if err := f.memory.Put(t.Context(), *j.Input, []byte("photo"), storage.PutOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -207,9 +205,9 @@ func TestFinalErrors(t *testing.T) {
 		prepare func(f *fixture, j *job.Job)
 		want    job.Code
 	}{
-		{"missing input", func(f *fixture, j *job.Job) { j.Input = ptr("inputs/nothing") }, job.InputMissing},
-		{"foreign key", func(f *fixture, j *job.Job) { j.Input = ptr("results/other/result.json") }, job.InvalidJob},
-		{"climbing key", func(f *fixture, j *job.Job) { j.Input = ptr("inputs/../results/other/result.json") }, job.InvalidJob},
+		{"missing input", func(f *fixture, j *job.Job) { j.Input = new("inputs/nothing") }, job.InputMissing},
+		{"foreign key", func(f *fixture, j *job.Job) { j.Input = new("results/other/result.json") }, job.InvalidJob},
+		{"climbing key", func(f *fixture, j *job.Job) { j.Input = new("inputs/../results/other/result.json") }, job.InvalidJob},
 		{"large input", func(f *fixture, j *job.Job) { f.put(t, *j.Input, make([]byte, 20<<20+1)) }, job.InputTooLarge},
 		{"corrupt input", func(f *fixture, j *job.Job) { f.memory.Corrupt(*j.Input) }, job.InputInvalid},
 		{"engine refuses", func(f *fixture, _ *job.Job) {

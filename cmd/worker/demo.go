@@ -127,7 +127,7 @@ func (a *app) demoJob(ctx context.Context, j *job.Job, connection queue.Connecti
 	if err != nil {
 		return err
 	}
-	defer client.Close() //nolint:errcheck // nothing is lost with the connection
+	defer client.Close()
 	if _, err := client.Enqueue(ctx, j, queueName); err != nil {
 		return fmt.Errorf("enqueue job: %w", err)
 	}

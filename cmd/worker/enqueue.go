@@ -82,7 +82,7 @@ func (e *enqueuer) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	defer client.Close() //nolint:errcheck // nothing is lost with the connection
+	defer client.Close()
 	if len(needs) == 0 {
 		return e.enqueue(ctx, client, j)
 	}
@@ -125,7 +125,7 @@ func (e *enqueuer) job(cmd *cobra.Command) (*job.Job, error) {
 		if err != nil {
 			return nil, usage("open job: %w", err)
 		}
-		defer f.Close() //nolint:errcheck // read only
+		defer f.Close()
 		in = f
 	}
 	data, err := io.ReadAll(io.LimitReader(in, job.MaxPayload+1))
@@ -217,7 +217,7 @@ func readRecord(ctx context.Context, bucket storage.Bucket, id string) (*job.Rec
 func (a *app) recordOf(ctx context.Context, id string) (*job.Record, error) {
 	c, err := a.load(configs.NeedStorage)
 	if err != nil {
-		return nil, nil //nolint:nilerr,nilnil // without a storage the status alone tells
+		return nil, nil //nolint:nilnil // without a storage the status alone tells
 	}
 	bucket, err := openBucket(c.Storage)
 	if err != nil {

@@ -148,7 +148,7 @@ func (g *generator) fromFile(ctx context.Context, file string) error {
 		}
 		in, base = f, filepath.Dir(file)
 	}
-	defer in.Close() //nolint:errcheck // read only
+	defer in.Close()
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 4*job.MaxPayload)
 	for lines.Scan() {

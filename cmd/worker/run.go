@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -87,18 +86,18 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 // unfit is an error.
 func awaitStorage(ctx context.Context, bucket storage.Bucket, log *slog.Logger) error {
 	const longest = 30 * time.Second
-	for wait := time.Second; ; wait = min(2*wait, longest) {
+	wait := time.Second
+	for ctx.Err() == nil { // a stop while waiting is a stop
 		err := bucket.Check(ctx)
-		switch {
-		case err == nil, ctx.Err() != nil:
-			return nil // a stop while waiting is a stop
-		case !errors.Is(err, storage.ErrUnavailable):
-			return fmt.Errorf("check storage: %w", err)
+		if err == nil || !errors.Is(err, storage.ErrUnavailable) {
+			return err
 		}
 		log.Warn("the storage does not answer; waiting for it", "error", err, "wait", wait)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
 		}
+		wait = min(2*wait, longest)
 	}
+	return nil
 }

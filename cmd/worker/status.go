@@ -78,7 +78,7 @@ func (a *app) withClient(use func(*queue.Client) error) error {
 	if err != nil {
 		return err
 	}
-	defer client.Close() //nolint:errcheck // nothing is lost with the connection
+	defer client.Close()
 	return use(client)
 }
 

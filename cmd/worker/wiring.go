@@ -39,7 +39,7 @@ func (a *app) logger(c configs.Log) *slog.Logger {
 		level = slog.LevelInfo // the configuration was checked
 	}
 	if c.Format == "text" || c.Format == "auto" && isTerminal(a.stderr) {
-		return slog.New(tint.NewHandler(a.stderr, &tint.Options{Level: level, NoColor: !isTerminal(a.stderr)}))
+		return slog.New(tint.NewTextHandler(a.stderr, &tint.Options{Level: level, NoColor: !isTerminal(a.stderr)}))
 	}
 	return slog.New(slog.NewJSONHandler(a.stderr, &slog.HandlerOptions{Level: level}))
 }

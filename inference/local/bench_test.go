@@ -21,10 +21,10 @@ import (
 // The jobs that bench/ compares with other programs.
 var benchJobs = map[string]*job.Job{
 	"sd1": {
-		Version: 1, ID: "bench", Kind: job.TextToImage, Model: "sd1", Prompt: ptr("a small red circle on a blue background"),
-		Steps: ptr(20), GuidanceScale: ptr(7.5), Width: ptr(64), Height: ptr(64), Seed: ptr(int64(42)),
+		Version: 1, ID: "bench", Kind: job.TextToImage, Model: "sd1", Prompt: new("a small red circle on a blue background"),
+		Steps: new(20), GuidanceScale: new(7.5), Width: new(64), Height: new(64), Seed: new(int64(42)),
 	},
-	"demo": {Version: 1, ID: "bench", Kind: job.TextToImage, Model: demo.Name, Prompt: ptr(demo.Prompt), Seed: ptr(int64(42))},
+	"demo": {Version: 1, ID: "bench", Kind: job.TextToImage, Model: demo.Name, Prompt: new(demo.Prompt), Seed: new(int64(42))},
 }
 
 // BenchmarkJob is a whole job on a loaded model, as the engine does it.

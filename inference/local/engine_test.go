@@ -24,13 +24,11 @@ import (
 	"github.com/imgus/worker/models"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 // small is a job that takes a few milliseconds.
 func small(id string) *job.Job {
 	return &job.Job{
-		Version: 1, ID: id, Kind: job.TextToImage, Model: "sd1", Prompt: ptr("a small red circle on a blue background"),
-		Steps: ptr(2), Width: ptr(64), Height: ptr(64), Scheduler: ptr("euler"),
+		Version: 1, ID: id, Kind: job.TextToImage, Model: "sd1", Prompt: new("a small red circle on a blue background"),
+		Steps: new(2), Width: new(64), Height: new(64), Scheduler: new("euler"),
 	}
 }
 
@@ -52,7 +50,7 @@ func encodePNG(t *testing.T, w, h int) []byte {
 
 func TestRefusals(t *testing.T) {
 	e := open(t)
-	photo := func(j *job.Job) { j.Kind, j.Input, j.Width, j.Height = job.ImageToImage, ptr("x"), nil, nil }
+	photo := func(j *job.Job) { j.Kind, j.Input, j.Width, j.Height = job.ImageToImage, new("x"), nil, nil }
 	tests := []struct {
 		name   string
 		change func(r *inference.Request)
@@ -60,10 +58,10 @@ func TestRefusals(t *testing.T) {
 		says   string
 	}{
 		{"unknown model", func(r *inference.Request) { r.Job.Model = "nothing" }, job.UnknownModel, "sd1"},
-		{"odd size", func(r *inference.Request) { r.Job.Width, r.Job.Height = ptr(100), ptr(72) }, job.InvalidJob, "width: must be a multiple of 16 for this model; the nearest is 96; height: must be a multiple of 16 for this model; the nearest is 80"},
-		{"clip skip", func(r *inference.Request) { r.Job.ClipSkip = ptr(8) }, job.InvalidJob, "clip_skip"},
-		{"steps of a scheduler", func(r *inference.Request) { r.Job.Steps, r.Job.Scheduler = ptr(60), ptr("lcm") }, job.InvalidJob, "50"},
-		{"no step left", func(r *inference.Request) { photo(r.Job); r.Job.Strength, r.Input = ptr(0.1), encodePNG(t, 64, 64) }, job.InvalidJob, "must be at least 1"},
+		{"odd size", func(r *inference.Request) { r.Job.Width, r.Job.Height = new(100), new(72) }, job.InvalidJob, "width: must be a multiple of 16 for this model; the nearest is 96; height: must be a multiple of 16 for this model; the nearest is 80"},
+		{"clip skip", func(r *inference.Request) { r.Job.ClipSkip = new(8) }, job.InvalidJob, "clip_skip"},
+		{"steps of a scheduler", func(r *inference.Request) { r.Job.Steps, r.Job.Scheduler = new(60), new("lcm") }, job.InvalidJob, "50"},
+		{"no step left", func(r *inference.Request) { photo(r.Job); r.Job.Strength, r.Input = new(0.1), encodePNG(t, 64, 64) }, job.InvalidJob, "must be at least 1"},
 		{"text as photo", func(r *inference.Request) { photo(r.Job); r.Input = []byte("hello, this is text") }, job.InputInvalid, "input: "},
 		{"one byte", func(r *inference.Request) { photo(r.Job); r.Input = []byte{0xff} }, job.InputInvalid, "input: "},
 		{"empty", func(r *inference.Request) { photo(r.Job) }, job.InputInvalid, "input: "},
@@ -99,7 +97,7 @@ func hugePNG(t *testing.T) []byte {
 
 func TestDefaultsAreFilledIn(t *testing.T) {
 	e := open(t)
-	j := &job.Job{Version: 1, ID: "abc", Kind: job.TextToImage, Model: "turbo", Prompt: ptr("")}
+	j := &job.Job{Version: 1, ID: "abc", Kind: job.TextToImage, Model: "turbo", Prompt: new("")}
 	result, err := e.Generate(t.Context(), inference.Request{Job: j})
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +118,7 @@ func TestPhotoGivesTheSize(t *testing.T) {
 	e := open(t)
 	for _, tt := range []struct{ w, h, wantW, wantH int }{{64, 64, 64, 64}, {100, 70, 96, 64}, {20, 300, 64, 288}, {4000, 100, 2048, 64}} {
 		j := small("a")
-		j.Kind, j.Input, j.Width, j.Height, j.Strength = job.ImageToImage, ptr("x"), nil, nil, ptr(0.5)
+		j.Kind, j.Input, j.Width, j.Height, j.Strength = job.ImageToImage, new("x"), nil, nil, new(0.5)
 		result, err := e.Generate(t.Context(), inference.Request{Job: j, Input: encodePNG(t, tt.w, tt.h)})
 		if err != nil {
 			t.Fatal(err)
@@ -135,14 +133,14 @@ func TestPhotoGivesTheSize(t *testing.T) {
 func TestImagesOfAJobAreThoseOfTheirSeeds(t *testing.T) {
 	e := open(t)
 	four := small("a")
-	four.Images, four.Seed, four.Scheduler = ptr(4), ptr(int64(7)), ptr("euler-a")
+	four.Images, four.Seed, four.Scheduler = new(4), new(int64(7)), new("euler-a")
 	together, err := e.Generate(t.Context(), inference.Request{Job: four})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, img := range together.Images {
 		one := small("b")
-		one.Seed, one.Scheduler = ptr(int64(7+i)), ptr("euler-a")
+		one.Seed, one.Scheduler = new(int64(7+i)), new("euler-a")
 		alone, err := e.Generate(t.Context(), inference.Request{Job: one})
 		if err != nil {
 			t.Fatal(err)
@@ -158,7 +156,7 @@ func TestFormats(t *testing.T) {
 	e := open(t)
 	for format, magic := range map[job.Format]string{job.PNG: "\x89PNG", job.JPEG: "\xff\xd8\xff", job.WebP: "RIFF"} {
 		j := small("a")
-		j.Output = &job.Output{Format: &format, Quality: ptr(80)}
+		j.Output = &job.Output{Format: &format, Quality: new(80)}
 		result, err := e.Generate(t.Context(), inference.Request{Job: j})
 		if err != nil {
 			t.Fatal(err)
@@ -172,7 +170,7 @@ func TestFormats(t *testing.T) {
 func TestProgress(t *testing.T) {
 	e := open(t)
 	j := small("a")
-	j.Steps, j.Scheduler = ptr(5), ptr("pndm")
+	j.Steps, j.Scheduler = new(5), new("pndm")
 	var stages []job.Stage
 	var steps []int
 	_, err := e.Generate(t.Context(), inference.Request{Job: j, Progress: func(p job.Progress) {
@@ -203,7 +201,7 @@ func TestCancel(t *testing.T) {
 	e := open(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	j := small("a")
-	j.Steps = ptr(150)
+	j.Steps = new(150)
 	_, err := e.Generate(ctx, inference.Request{Job: j, Progress: func(p job.Progress) {
 		if p.Step == 3 {
 			cancel(job.ErrCancelled)

@@ -251,7 +251,7 @@ func mapFile(path string) ([]byte, func(), error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("open model: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // read only; the mapping outlives it
+	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
 		return nil, nil, fmt.Errorf("stat model: %w", err)

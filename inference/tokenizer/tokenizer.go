@@ -21,6 +21,8 @@ type Tokenizer struct {
 	pad    int32
 	length int
 	size   int
+
+	commaID int32 // -1 if the vocabulary has none
 }
 
 // Load reads a tokenizer folder in the layout of transformers: vocab.json and
@@ -36,7 +38,10 @@ func Load(fsys fs.FS) (*Tokenizer, error) {
 		return nil, fmt.Errorf("tokenizer: %w", err)
 	}
 
-	t := &Tokenizer{length: s.length}
+	t := &Tokenizer{length: s.length, commaID: -1}
+	if id, ok := vocab[",</w>"]; ok {
+		t.commaID = id
+	}
 	ids := make(map[string]int32, len(s.added))
 	next := int32(len(vocab))
 	for _, a := range s.added {
@@ -87,7 +92,10 @@ func (t *Tokenizer) Encode(text string) []int32 {
 // eos, then the pad id up to Length.
 func (t *Tokenizer) Prompt(text string) []int32 {
 	ids := t.Encode(text)
-	ids = ids[:min(len(ids), t.length-2)]
+	return t.frame(ids[:min(len(ids), t.length-2)])
+}
+
+func (t *Tokenizer) frame(ids []int32) []int32 {
 	out := make([]int32, 0, t.length)
 	out = append(out, t.bos)
 	out = append(out, ids...)

@@ -158,4 +158,5 @@ def main():
         f.write('],\n"prompts":[\n' + ",\n".join(map(line, prompts)) + "]}\n")
     print(len(cases), "cases,", len(hard), "hard texts")
 
-main()
+if __name__ == "__main__":
+    main()
