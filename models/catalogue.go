@@ -3,16 +3,14 @@
 package models
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // ErrUnknown: the catalogue has no model of the name.
@@ -26,21 +24,27 @@ type Model struct {
 	FS       fs.FS
 	// Dir is the folder on disk; empty for a model inside the binary.
 	Dir string
+
+	hashes *hashes
+	mu     sync.Mutex
+	// inside are the digests of a model that is no folder; under mu.
+	inside map[string]string
 }
 
 // Catalogue finds models by name: the folders of one directory, and models that
 // are open already. The directory is read anew each time, so that an operator can
 // add a model to a running worker.
 type Catalogue struct {
-	dir   string
-	fixed []*Model
+	dir    string
+	fixed  []*Model
+	hashes *hashes
 }
 
 // New makes a catalogue of the folders in dir, which need not exist, and of
 // models that are open already, such as the one inside the binary. A folder
 // hides an open model of its name. An empty dir stands for no folders.
 func New(dir string, fixed ...*Model) *Catalogue {
-	return &Catalogue{dir: dir, fixed: fixed}
+	return &Catalogue{dir: dir, fixed: fixed, hashes: newHashes()}
 }
 
 // Entry is a model of the catalogue, or why a folder is none.
@@ -64,7 +68,7 @@ func (c *Catalogue) List() ([]Entry, error) {
 		if strings.HasPrefix(f.Name(), ".") || !c.isFolder(f.Name()) {
 			continue
 		}
-		m, err := Open(filepath.Join(c.dir, f.Name()))
+		m, err := c.open(filepath.Join(c.dir, f.Name()))
 		e := Entry{Name: f.Name(), Model: m, Err: err}
 		if err == nil {
 			e.Name = m.Manifest.Name
@@ -118,55 +122,41 @@ func (c *Catalogue) Find(name string) (*Model, error) {
 
 // Open opens the model in a folder.
 func Open(dir string) (*Model, error) {
-	return open(os.DirFS(dir), dir, filepath.Base(dir))
+	return open(os.DirFS(dir), dir, newHashes())
+}
+
+// open opens a model of the catalogue, which knows the digests of its models.
+func (c *Catalogue) open(dir string) (*Model, error) {
+	return open(os.DirFS(dir), dir, c.hashes)
 }
 
 // OpenFS opens a model that is not a folder on disk, and has a manifest.
-func OpenFS(fsys fs.FS) (*Model, error) { return open(fsys, "", "") }
+func OpenFS(fsys fs.FS) (*Model, error) { return open(fsys, "", newHashes()) }
 
-func open(fsys fs.FS, dir, folder string) (*Model, error) {
+func open(fsys fs.FS, dir string, known *hashes) (*Model, error) {
 	m, absent, err := readManifest(fsys)
 	if err != nil {
 		return nil, err
 	}
 	if absent {
-		m.Name = folder
+		if m.Name, err = folderName(dir); err != nil {
+			return nil, err
+		}
 		if m.Family, err = findFamily(fsys); err != nil {
 			return nil, err
 		}
 	}
-	return &Model{Manifest: m, Defaults: m.Defaults.over(m.Family.builtin()), FS: fsys, Dir: dir}, nil
+	return &Model{Manifest: m, Defaults: m.Defaults.over(m.Family.builtin()), FS: fsys, Dir: dir, hashes: known}, nil
 }
 
-// Digest is the model's digest, "sha256:" and hex: the SHA-256 over the sorted
-// lines "<hex>  <path>\n" of all its files but the manifest.
-func (m *Model) Digest() (string, error) {
-	var lines []string
-	err := fs.WalkDir(m.FS, ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || path == ManifestName {
-			return err
-		}
-		sum, err := fileDigest(m.FS, path)
-		lines = append(lines, sum+"  "+path+"\n")
-		return err
-	})
+// folderName is the name of a model whose manifest does not say one.
+func folderName(dir string) (string, error) {
+	if dir == "" {
+		return "", fmt.Errorf("open model: %w: there is no %s", fs.ErrNotExist, ManifestName)
+	}
+	full, err := filepath.Abs(dir) // "." has a name too
 	if err != nil {
-		return "", fmt.Errorf("digest model: %w", err)
+		return "", fmt.Errorf("open model: %w", err)
 	}
-	slices.Sort(lines)
-	sum := sha256.Sum256([]byte(strings.Join(lines, "")))
-	return "sha256:" + hex.EncodeToString(sum[:]), nil
-}
-
-func fileDigest(fsys fs.FS, path string) (string, error) {
-	f, err := fsys.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close() //nolint:errcheck // read only
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return filepath.Base(full), nil
 }

@@ -1,7 +1,7 @@
 package models
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -27,73 +27,105 @@ func Families() []Family {
 	return []Family{SD1, SD2, SDXL, SDXLRefiner, Turbo, LCM, Inpaint, Pix2Pix}
 }
 
-// facts are what a model's JSON files tell about its family.
-type facts struct {
-	Class string
-	UNet  struct {
-		Channels       int  `json:"in_channels"`
-		CrossAttention any  `json:"cross_attention_dim"`
-		GuidanceWidth  *int `json:"time_cond_proj_dim"`
-	}
-	Scheduler struct {
-		Class      string `json:"_class_name"`
-		Prediction string `json:"prediction_type"`
-		Spacing    string `json:"timestep_spacing"`
-	}
-}
-
-func readFacts(fsys fs.FS) (facts, error) {
-	var f facts
-	var index struct {
-		Class string `json:"_class_name"`
-	}
-	for name, into := range map[string]any{
-		"model_index.json": &index, "unet/config.json": &f.UNet, "scheduler/scheduler_config.json": &f.Scheduler,
-	} {
-		data, err := fs.ReadFile(fsys, name)
-		if err != nil {
-			if name == "unet/config.json" {
-				continue // old exports have none
-			}
-			return facts{}, fmt.Errorf("read %s: %w", name, err)
-		}
-		if err := json.Unmarshal(data, into); err != nil {
-			return facts{}, fmt.Errorf("read %s: %w", name, err)
-		}
-	}
-	f.Class = index.Class
-	return f, nil
-}
-
 // findFamily finds the family of a model by its pipeline class first, and by
-// its shapes and its scheduler where the class is shared.
+// its shapes and its scheduler where the class is shared or not known.
 func findFamily(fsys fs.FS) (Family, error) {
 	f, err := readFacts(fsys)
+	if err != nil {
+		return "", fmt.Errorf("find family: %w", err)
+	}
+	family, err := f.family()
+	if err != nil {
+		return "", fmt.Errorf("find family: %w", err)
+	}
+	return family, nil
+}
+
+// base is what a class or the width of the text tells: the family before its
+// variants.
+func (f *facts) base() (Family, error) {
+	class := strings.TrimPrefix(strings.TrimPrefix(f.Index.Class, "ORT"), "Onnx")
+	switch {
+	case strings.HasPrefix(class, "StableDiffusionXL"):
+		refiner, err := f.isRefiner()
+		if refiner {
+			return SDXLRefiner, err
+		}
+		return SDXL, err
+	case strings.HasPrefix(class, "StableDiffusionPipeline"), strings.HasPrefix(class, "StableDiffusionImg2Img"),
+		strings.HasPrefix(class, "StableDiffusionInpaint"), strings.HasPrefix(class, "StableDiffusionInstructPix2Pix"):
+		if f.Scheduler.Prediction == "v_prediction" || f.UNet.textWidth() == 1024 {
+			return SD2, nil
+		}
+		return SD1, nil
+	case strings.HasPrefix(class, "LatentConsistencyModel"):
+		return SD1, nil
+	case strings.HasPrefix(class, "StableDiffusion"), f.transformer:
+		return "", fmt.Errorf("the pipeline class %.80q is not one of the families %v", f.Index.Class, Families())
+	}
+	width, err := f.textWidth()
+	if err != nil {
+		return "", err
+	}
+	switch width {
+	case 768:
+		return SD1, nil
+	case 1024:
+		return SD2, nil
+	case 1280:
+		return SDXLRefiner, nil
+	case 2048:
+		return SDXL, nil
+	}
+	return "", fmt.Errorf("neither the pipeline class %.80q nor text embeddings of width %d tell which of the families %v it is",
+		f.Index.Class, width, Families())
+}
+
+func (f *facts) family() (Family, error) {
+	base, err := f.base()
+	if err != nil {
+		return "", err
+	}
+	channels, err := f.channels()
+	if err != nil {
+		return "", err
+	}
+	guided, err := f.guided()
 	if err != nil {
 		return "", err
 	}
 	switch {
-	case strings.HasPrefix(f.Class, "LatentConsistencyModel") || f.UNet.GuidanceWidth != nil || f.Scheduler.Class == "LCMScheduler":
+	case strings.Contains(f.Index.Class, "LatentConsistencyModel"), f.Scheduler.Class == "LCMScheduler", guided:
 		return LCM, nil
-	case strings.Contains(f.Class, "InstructPix2Pix") || f.UNet.Channels == 8:
+	case strings.Contains(f.Index.Class, "InstructPix2Pix"), channels == 8:
 		return Pix2Pix, nil
-	case strings.Contains(f.Class, "Inpaint") || f.UNet.Channels == 9:
+	case strings.Contains(f.Index.Class, "Inpaint") && channels == 0, channels == 9:
 		return Inpaint, nil
+	case channels != 4 && channels != 0:
+		return "", fmt.Errorf("its unet takes %d channels; 4, 8 and 9 are known", channels)
 	case strings.HasPrefix(f.Scheduler.Class, "Euler") && f.Scheduler.Spacing == "trailing":
 		// Distilled models share their base's class; all of them are sampled
 		// from the very last timestep.
 		return Turbo, nil
-	case f.Class == "StableDiffusionXLImg2ImgPipeline":
-		return SDXLRefiner, nil
-	case strings.HasPrefix(f.Class, "StableDiffusionXL"):
-		return SDXL, nil
-	case strings.HasPrefix(f.Class, "StableDiffusion") || strings.HasPrefix(f.Class, "OnnxStableDiffusion"):
-		if f.UNet.CrossAttention == 1024.0 || f.Scheduler.Prediction == "v_prediction" {
-			return SD2, nil
-		}
-		return SD1, nil
 	}
-	return "", fmt.Errorf("find family: the pipeline class %q is not one of the Stable Diffusion family", f.Class)
+	return base, nil
+}
+
+// isRefiner: the refiner of SDXL shares its class with SDXL saved for
+// image-to-image; it has an aesthetics score in place of the target size.
+func (f *facts) isRefiner() (bool, error) {
+	if f.Index.Aesthetics || f.onlySecond || f.UNet.textWidth() == 1280 {
+		return true, nil
+	}
+	if f.UNet.textWidth() != 0 {
+		return false, nil
+	}
+	graph, err := f.graph()
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	ids, _ := graph.Input("time_ids")
+	return len(ids.Dims) == 2 && ids.Dims[1] == 5, err
 }
 
 // builtin are the defaults of a family's jobs: those of diffusers' pipelines.

@@ -69,7 +69,7 @@ var (
 
 // readManifest reads model.yaml; absent is true when there is none.
 func readManifest(fsys fs.FS) (m Manifest, absent bool, err error) {
-	data, err := fs.ReadFile(fsys, ManifestName)
+	data, err := readBounded(fsys, ManifestName, maxJSON)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Manifest{}, true, nil
 	}

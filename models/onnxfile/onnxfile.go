@@ -4,7 +4,9 @@
 package onnxfile
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -207,14 +209,46 @@ func parseValue(data []byte) (Value, error) {
 
 // Encode writes the model with its edits.
 func (m *Model) Encode() []byte {
-	graph := m.graph.encode()
-	out := make(message, len(m.model))
-	copy(out, m.model)
-	for i := len(out) - 1; i >= 0; i-- {
-		if out[i].number == modelGraph && out[i].kind == protowire.BytesType {
-			out[i].payload = graph
-			break
+	out := bytes.NewBuffer(make([]byte, 0, m.model.size()+m.graph.size()))
+	if _, err := m.WriteTo(out); err != nil {
+		panic(err) // a buffer takes everything
+	}
+	return out.Bytes()
+}
+
+// WriteTo writes the model with its edits, without another copy of its weights
+// in memory.
+func (m *Model) WriteTo(w io.Writer) (int64, error) {
+	at := -1 // the last graph counts
+	for i, f := range m.model {
+		if f.number == modelGraph && f.kind == protowire.BytesType {
+			at = i
 		}
 	}
-	return out.encode()
+	written := int64(0)
+	write := func(data []byte) error {
+		n, err := w.Write(data)
+		written += int64(n)
+		if err != nil {
+			return fmt.Errorf("write model: %w", err)
+		}
+		return nil
+	}
+	for i, f := range m.model {
+		if i != at {
+			if err := f.write(write); err != nil {
+				return written, err
+			}
+			continue
+		}
+		if err := write(header(f.number, m.graph.size())); err != nil {
+			return written, err
+		}
+		for _, g := range m.graph {
+			if err := g.write(write); err != nil {
+				return written, err
+			}
+		}
+	}
+	return written, nil
 }

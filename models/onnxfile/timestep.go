@@ -44,7 +44,7 @@ func (m *Model) VectorTimestep(input string) (bool, error) {
 	for i, f := range graph {
 		if f.number == graphInput && f.kind == protowire.BytesType {
 			if v, err := parseValue(f.payload); err == nil && v.Name == input {
-				graph[i].payload = tensorValue(input, value.Type, "batch_size")
+				graph[i].payload = vectorValue(input, value.Type, bytesField(dimParam, []byte("batch_size")))
 			}
 		}
 	}
@@ -124,9 +124,35 @@ func (m *Model) users(name string) []Node {
 	return out
 }
 
-// tensorValue encodes a ValueInfoProto of one dynamic axis.
-func tensorValue(name string, element ElementType, axis string) []byte {
-	dim := message{bytesField(dimParam, []byte(axis))}
+// ScalarAsVector lets a scalar input be given as a vector of one, which is all
+// that changes: the input gets the name returned, and a Squeeze makes it the
+// scalar that the graph reads. Bindings that know no scalar of the type can run
+// the model then.
+func (m *Model) ScalarAsVector(input string) (name string, err error) {
+	at := slices.IndexFunc(m.Inputs, func(v Value) bool { return v.Name == input })
+	if at < 0 || len(m.Inputs[at].Dims) != 0 {
+		return "", fmt.Errorf("%w: there is no scalar input %s", ErrPrologue, input)
+	}
+	name = input + "/vector"
+	squeeze := message{
+		bytesField(nodeInput, []byte(name)), bytesField(nodeOutput, []byte(input)),
+		bytesField(nodeName, []byte(name+"/squeeze")), bytesField(nodeOp, []byte("Squeeze")),
+	}
+	graph := append(message{bytesField(graphNode, squeeze.encode())}, m.graph...) // nodes come before their users
+	for i, f := range graph {
+		if f.number == graphInput && f.kind == protowire.BytesType {
+			if v, err := parseValue(f.payload); err == nil && v.Name == input {
+				graph[i].payload = vectorValue(name, v.Type, varintField(dimValue, 1))
+			}
+		}
+	}
+	m.graph = graph
+	return name, m.index()
+}
+
+// vectorValue encodes a ValueInfoProto of one axis.
+func vectorValue(name string, element ElementType, axis field) []byte {
+	dim := message{axis}
 	shape := message{bytesField(shapeDim, dim.encode())}
 	tensor := message{varintField(tensorElement, int64(element)), bytesField(tensorShape, shape.encode())}
 	kind := message{bytesField(typeTensor, tensor.encode())}

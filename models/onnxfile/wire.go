@@ -3,6 +3,7 @@ package onnxfile
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -49,12 +50,41 @@ func parse(data []byte) (message, error) {
 	return m, nil
 }
 
-func (m message) encode() []byte {
+// header is what comes before the content of a bytes field.
+func header(number protowire.Number, size int) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(nil, number, protowire.BytesType), uint64(size)) //nolint:gosec // a size
+}
+
+// size is the number of bytes that the field takes.
+func (f field) size() int {
+	size := protowire.SizeTag(f.number) + len(f.payload)
+	if f.kind == protowire.BytesType {
+		size += protowire.SizeVarint(uint64(len(f.payload)))
+	}
+	return size
+}
+
+func (f field) write(write func([]byte) error) error {
+	head := protowire.AppendTag(nil, f.number, f.kind)
+	if f.kind == protowire.BytesType {
+		head = header(f.number, len(f.payload))
+	}
+	if err := write(head); err != nil {
+		return err
+	}
+	return write(f.payload)
+}
+
+func (m message) size() int {
 	size := 0
 	for _, f := range m {
-		size += 2*protowire.SizeVarint(1<<34) + len(f.payload)
+		size += f.size()
 	}
-	out := make([]byte, 0, size)
+	return size
+}
+
+func (m message) encode() []byte {
+	out := make([]byte, 0, m.size())
 	for _, f := range m {
 		out = protowire.AppendTag(out, f.number, f.kind)
 		if f.kind == protowire.BytesType {
@@ -79,9 +109,9 @@ func (m message) all(number protowire.Number) [][]byte {
 // bytes returns the last bytes field with the number: as protobuf has it, the
 // last one counts.
 func (m message) bytes(number protowire.Number) ([]byte, bool) {
-	for i := len(m) - 1; i >= 0; i-- {
-		if m[i].number == number && m[i].kind == protowire.BytesType {
-			return m[i].payload, true
+	for _, f := range slices.Backward(m) {
+		if f.number == number && f.kind == protowire.BytesType {
+			return f.payload, true
 		}
 	}
 	return nil, false
@@ -101,9 +131,9 @@ func (m message) strings(number protowire.Number) []string {
 }
 
 func (m message) integer(number protowire.Number) int64 {
-	for i := len(m) - 1; i >= 0; i-- {
-		if m[i].number == number && m[i].kind == protowire.VarintType {
-			v, _ := protowire.ConsumeVarint(m[i].payload)
+	for _, f := range slices.Backward(m) {
+		if f.number == number && f.kind == protowire.VarintType {
+			v, _ := protowire.ConsumeVarint(f.payload)
 			return int64(v) //nolint:gosec // protobuf's int64 is this very conversion
 		}
 	}
