@@ -17,3 +17,10 @@ func DescribeCodePoints(w io.Writer) {
 }
 
 var ParseVocabulary = parseVocabulary
+
+// EachRun calls f for each piece of a weighted prompt.
+func EachRun(prompt string, f func(text string, weight float64)) {
+	for _, r := range parseWeights(prompt) {
+		f(r.text, r.weight)
+	}
+}

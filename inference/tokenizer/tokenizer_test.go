@@ -124,7 +124,7 @@ func load(t testing.TB, fsys fs.FS) *tokenizer.Tokenizer {
 	return tok
 }
 
-func goldenTokenizers(t *testing.T) map[string]*tokenizer.Tokenizer {
+func goldenTokenizers(t testing.TB) map[string]*tokenizer.Tokenizer {
 	t.Helper()
 	toks := map[string]*tokenizer.Tokenizer{}
 	for name, f := range readGolden().Folders {
