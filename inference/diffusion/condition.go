@@ -81,34 +81,49 @@ func (p *Pipeline) encode(stop *onnx.Stop, prompt string, skip int) (embedding, 
 // samples are the places of one image in the UNet's batch. extra are the
 // channels after the latents.
 func (p *Pipeline) samples(t Task, c conditions, extra []float32) []sample {
-	base := sample{timeIDs: p.timeIDs(t), extra: extra}
+	var base sample
 	if p.unet.guidance != "" {
-		base.guidance = guidanceEmbedding(t.Guidance-1, int(p.unet.guidanceWidth))
+		base.guidance = guidanceEmbedding(t.Guidance-1, int(p.unet.widths[p.unet.guidance]))
 	}
-	with := func(e embedding, extra []float32) sample {
+	with := func(e embedding, score float32, extra []float32) sample {
 		s := base
-		s.hidden, s.pooled, s.extra = e.hidden, e.pooled, extra
+		s.hidden, s.pooled, s.timeIDs, s.extra = e.hidden, e.pooled, p.timeIDs(t, score), extra
 		return s
 	}
+	positive := with(c.positive, goodScore, extra)
 	switch {
 	case c.negative == nil:
-		return []sample{with(c.positive, extra)}
+		return []sample{positive}
 	case p.EditsPhotos():
-		return []sample{with(*c.negative, make([]float32, len(extra))), with(*c.negative, extra), with(c.positive, extra)}
+		return []sample{with(*c.negative, badScore, make([]float32, len(extra))), with(*c.negative, badScore, extra), positive}
 	default:
-		return []sample{with(*c.negative, extra), with(c.positive, extra)}
+		return []sample{with(*c.negative, badScore, extra), positive}
 	}
 }
 
-// timeIDs are SDXL's micro-conditioning: original size, crop, target size, as
-// diffusers sets them by default.
-func (p *Pipeline) timeIDs(t Task) []float32 {
+// The aesthetic scores that SDXL's refiner is told, as diffusers sets them by
+// default.
+const (
+	goodScore = 6.0
+	badScore  = 2.5
+)
+
+// timeIDs are SDXL's micro-conditioning: original size, crop, and target size,
+// or the refiner's aesthetic score in place of that
+// (StableDiffusionXLImg2ImgPipeline._get_add_time_ids).
+func (p *Pipeline) timeIDs(t Task, score float32) []float32 {
 	if p.unet.timeIDs == "" {
 		return nil
 	}
-	h, w := float32(t.Height), float32(t.Width)
-	return []float32{h, w, 0, 0, h, w}
+	ids := []float32{float32(t.OriginalSize[1]), float32(t.OriginalSize[0]), float32(t.Crop[0]), float32(t.Crop[1])}
+	if p.unet.widths[p.unet.timeIDs] == refinerTimeIDs {
+		return append(ids, score)
+	}
+	return append(ids, float32(t.TargetSize[1]), float32(t.TargetSize[0]))
 }
+
+// refinerTimeIDs is the number of time ids by which a refiner is known.
+const refinerTimeIDs = 5
 
 // guidanceEmbedding is the sinusoidal embedding of the guidance scale less one
 // (diffusers LatentConsistencyModelPipeline.get_guidance_scale_embedding).

@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/imgus/worker/inference/noise"
 	"github.com/imgus/worker/inference/onnx"
 	"github.com/imgus/worker/inference/scheduler"
 )
@@ -17,7 +16,7 @@ type row struct {
 	latents []float32
 	state   scheduler.State
 	calls   int // of the UNet, from start to end
-	noise   *noise.Generator
+	noise   *stepNoise
 	// samples are the row's places in the UNet's batch: one, or with guidance
 	// the unconditional first and the conditional after it.
 	samples  []sample
@@ -49,6 +48,7 @@ func (r *row) done() bool { return r.state.Done() }
 type denoiser struct {
 	unet                  *unet
 	height, width, tokens int
+	drawer                *drawer
 
 	// conditioned are the rows whose conditions the tensors hold.
 	conditioned []*row
@@ -94,9 +94,20 @@ func (d *denoiser) call(stop *onnx.Stop, rows []*row) error {
 		d.conditioned = append(d.conditioned[:0], rows...)
 	}
 	d.feed(binding, rows)
-	if err := binding.Run(stop); err != nil {
+	drawing := d.drawer.begin(rows)
+	err = binding.Run(stop)
+	if drawing {
+		d.drawer.await()
+	}
+	if err != nil {
 		return fmt.Errorf("run unet: %w", err)
 	}
+	d.advance(binding, rows)
+	return nil
+}
+
+// advance takes every row's step by what the UNet predicted.
+func (d *denoiser) advance(binding *onnx.Binding, rows []*row) {
 	out := binding.Tensor(d.unet.output).Floats()
 	for _, r := range rows {
 		n := len(r.samples) * len(r.latents)
@@ -107,7 +118,6 @@ func (d *denoiser) call(stop *onnx.Stop, rows []*row) error {
 			r.afterStep(r)
 		}
 	}
-	return nil
 }
 
 // condition writes what stays the same over the steps.

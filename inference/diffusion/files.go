@@ -63,6 +63,24 @@ type indexConfig struct {
 type unetConfig struct {
 	SampleSize sampleSize `json:"sample_size"`
 	Blocks     []int      `json:"block_out_channels"`
+	// For exports that leave even these axes dynamic.
+	Channels       int   `json:"in_channels"`
+	CrossAttention width `json:"cross_attention_dim"`
+	TimeEmbed      int   `json:"addition_time_embed_dim"`
+	Projection     int   `json:"projection_class_embeddings_input_dim"`
+	Guidance       int   `json:"time_cond_proj_dim"`
+}
+
+// width is a number; configurations also have a list of one per block, which is
+// then not needed.
+type width int
+
+func (w *width) UnmarshalJSON(data []byte) error {
+	var n int
+	if err := json.Unmarshal(data, &n); err == nil {
+		*w = width(n)
+	}
+	return nil
 }
 
 // sampleSize is a number, or height and width.
@@ -85,4 +103,11 @@ type vaeConfig struct {
 	Blocks        []int     `json:"block_out_channels"`
 	LatentsMean   []float64 `json:"latents_mean"`
 	LatentsStd    []float64 `json:"latents_std"`
+}
+
+// textConfig is the part of a text encoder's config.json that the graph may
+// leave open.
+type textConfig struct {
+	Hidden     int `json:"hidden_size"`
+	Projection int `json:"projection_dim"`
 }

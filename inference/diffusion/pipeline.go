@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"slices"
 
 	"github.com/imgus/worker/inference/onnx"
@@ -47,6 +46,9 @@ type Task struct {
 	ClipSkip      int
 	// Seeds has one per image.
 	Seeds []int64
+	// OriginalSize and TargetSize, [width, height], and Crop, [top, left], are
+	// what SDXL is told of the picture it makes.
+	OriginalSize, TargetSize, Crop [2]int
 	// Photo has 3 x Height x Width values in [-1, 1]; Mask has Height x Width,
 	// 1 where to paint anew.
 	Photo, Mask []float32
@@ -118,8 +120,12 @@ func (p *Pipeline) check() error {
 	if _, err := scheduler.New("", p.scheduler); err != nil {
 		return fmt.Errorf("read scheduler: %w", err)
 	}
-	if p.unet.pooled != "" && p.text[len(p.text)-1].pooled == "" {
-		return errors.New("load model: the unet wants a pooled prompt, which the text encoder does not give")
+	var hidden int64
+	for _, e := range p.text {
+		hidden += e.width
+	}
+	if err := p.unet.fit(hidden, p.text[len(p.text)-1].pooledWidth); err != nil {
+		return fmt.Errorf("load model: %w", err)
 	}
 	return nil
 }
@@ -202,7 +208,8 @@ func (p *Pipeline) Generate(ctx context.Context, t Task, progress func(job.Progr
 
 // denoise runs the loop until every row is done.
 func (p *Pipeline) denoise(ctx context.Context, stop *onnx.Stop, t Task, rows []*row, tokens int, progress func(job.Progress)) error {
-	d := &denoiser{unet: p.unet, height: t.Height / p.vae.factor(), width: t.Width / p.vae.factor(), tokens: tokens}
+	d := &denoiser{unet: p.unet, height: t.Height / p.vae.factor(), width: t.Width / p.vae.factor(), tokens: tokens, drawer: newDrawer()}
+	defer d.drawer.close()
 	steps, calls := t.Steps, rows[0].calls
 	if t.Kind.NeedsInput() && !p.EditsPhotos() {
 		steps = min(int(float64(t.Steps)*t.Strength), t.Steps)
@@ -228,22 +235,35 @@ func (p *Pipeline) denoise(ctx context.Context, stop *onnx.Stop, t Task, rows []
 // checkPixels refuses what no model that works gives: values that are not
 // finite, or one colour throughout, as an overflow in half precision makes it.
 func checkPixels(pixels []float32) error {
-	plane := len(pixels) / 3
-	constant := true
-	for c := range 3 {
-		first := pixels[c*plane]
-		for _, v := range pixels[c*plane : (c+1)*plane] {
-			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-				return ErrBadOutput
-			}
-			// Clamped, all that is beyond the range is the same colour.
-			constant = constant && min(max(v, -1), 1) == min(max(first, -1), 1)
-		}
-	}
-	if constant {
+	if !finite(pixels) || constant(pixels) {
 		return ErrBadOutput
 	}
 	return nil
+}
+
+func finite(x []float32) bool {
+	for _, v := range x {
+		if v-v != 0 { // of infinities and NaN it is NaN
+			return false
+		}
+	}
+	return true
+}
+
+// constant reports whether the picture has one colour. Clamped, all that is
+// beyond the range is the same.
+func constant(pixels []float32) bool {
+	clamp := func(v float32) float32 { return min(max(v, -1), 1) }
+	plane := len(pixels) / 3
+	for c := range 3 {
+		first := clamp(pixels[c*plane])
+		for _, v := range pixels[c*plane : (c+1)*plane] {
+			if clamp(v) != first {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // Close frees the model's memory.

@@ -35,7 +35,7 @@ func (p *Pipeline) rows(stop *onnx.Stop, t Task, c conditions) ([]*row, error) {
 	rows := make([]*row, len(t.Seeds))
 	for i, seed := range t.Seeds {
 		r := &row{
-			noise:      noise.New(uint64(seed)), //nolint:gosec // seeds are not negative
+			noise:      &stepNoise{Generator: noise.New(uint64(seed))}, //nolint:gosec // seeds are not negative
 			state:      schedule.NewState(n),
 			calls:      len(schedule.Timesteps()),
 			prediction: make([]float32, n),
@@ -88,9 +88,9 @@ func (p *Pipeline) start(r *row, t Task, s *scheduler.Schedule, photo, masked po
 		r.latents = pureNoise(r, s, n)
 		return photo.mean
 	case t.Kind == job.ImageToImage:
-		x0 := p.vae.sample(photo, r.noise)
+		x0 := p.vae.sample(photo, r.noise.Generator)
 		r.latents = make([]float32, n)
-		r.noise.Normal(r.latents)
+		r.noise.Generator.Normal(r.latents)
 		s.AddNoise(r.latents, x0, r.latents, 0)
 		return nil
 	default:
@@ -101,7 +101,7 @@ func (p *Pipeline) start(r *row, t Task, s *scheduler.Schedule, photo, masked po
 
 func pureNoise(r *row, s *scheduler.Schedule, n int) []float32 {
 	x := make([]float32, n)
-	r.noise.Normal(x)
+	r.noise.Generator.Normal(x)
 	for i := range x {
 		x[i] *= s.InitNoiseSigma()
 	}
@@ -115,10 +115,10 @@ func (p *Pipeline) startInpaint(r *row, t Task, s *scheduler.Schedule, photo, ma
 	nine := p.unet.channels == channelsInpaint
 	var x0 []float32
 	if !nine || t.Strength < 1 {
-		x0 = p.vae.sample(photo, r.noise)
+		x0 = p.vae.sample(photo, r.noise.Generator)
 	}
 	start := make([]float32, n)
-	r.noise.Normal(start)
+	r.noise.Generator.Normal(start)
 	r.latents = make([]float32, n)
 	if t.Strength < 1 {
 		s.AddNoise(r.latents, x0, start, 0)
@@ -128,7 +128,7 @@ func (p *Pipeline) startInpaint(r *row, t Task, s *scheduler.Schedule, photo, ma
 		}
 	}
 	// Drawn in any case: the draws that follow depend on it.
-	keep := p.vae.sample(masked, r.noise)
+	keep := p.vae.sample(masked, r.noise.Generator)
 	mask := latentMask(t, p.vae.factor())
 	if nine {
 		return append(mask, keep...)

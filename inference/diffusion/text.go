@@ -28,8 +28,9 @@ type textEncoder struct {
 	ids     string
 	hidden  string
 	pooled  string
-	// projection is the width of the pooled vector by the configuration.
-	projection int
+	// width of a token's hidden state, and of the pooled vector if there is one.
+	width, pooledWidth int64
+	config             textConfig
 	// penultimate: the encoder gives the layer before its last, unnormalised,
 	// as SDXL was trained.
 	penultimate bool
@@ -45,13 +46,10 @@ func openText(rt *onnx.Runtime, files Files, o onnx.Options, component, tokens s
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", tokens, err)
 	}
-	var config struct {
-		Projection int `json:"projection_dim"`
-	}
-	if err := files.config(component+"/config.json", &config); err != nil {
+	e := &textEncoder{penultimate: penultimate}
+	if err := files.config(component+"/config.json", &e.config); err != nil {
 		return nil, err
 	}
-	e := &textEncoder{projection: config.Projection, penultimate: penultimate}
 	if e.tokens, err = tokenizer.Load(sub); err != nil {
 		return nil, fmt.Errorf("load %s: %w", tokens, err)
 	}
@@ -70,22 +68,30 @@ func openText(rt *onnx.Runtime, files Files, o onnx.Options, component, tokens s
 }
 
 func (e *textEncoder) findNames() error {
-	inputs := e.session.Inputs()
-	if len(inputs) != 1 {
-		return fmt.Errorf("it has %d inputs instead of one for token ids", len(inputs))
-	}
-	e.ids = inputs[0].Name
-	if v, ok := e.session.Output("text_embeds", "pooler_output"); ok {
-		e.pooled = v.Name
+	ids, ok := e.session.Input("input_ids")
+	if !ok {
+		return errors.New("it has no input for token ids")
 	}
 	hidden, ok := e.session.Output("last_hidden_state", "text_embeddings")
 	if e.penultimate {
-		hidden, ok = e.session.Output(hiddenState(e.layers() - 1))
+		hidden, ok = e.session.Output(hiddenState(e.layers()-1), "hidden_states")
 	}
-	if !ok {
-		return fmt.Errorf("it does not give the hidden states of the layer that the UNet needs")
+	if !ok || len(hidden.Dims) != 3 {
+		return errors.New("it does not give the hidden states of the layer that the unet needs")
 	}
-	e.hidden = hidden.Name
+	e.ids, e.hidden = ids.Name, hidden.Name
+	if e.width = fixed(hidden.Dims[2], e.config.Hidden); e.width == 0 {
+		return errors.New("the width of its hidden states is unknown: config.json has no hidden_size")
+	}
+	for _, pooled := range []struct {
+		name  string
+		width int
+	}{{"text_embeds", e.config.Projection}, {"text_embeddings", e.config.Projection}, {"pooler_output", e.config.Hidden}} {
+		if v, ok := e.session.Output(pooled.name); ok && len(v.Dims) == 2 {
+			e.pooled, e.pooledWidth = v.Name, fixed(v.Dims[1], pooled.width)
+			break
+		}
+	}
 	return nil
 }
 
@@ -178,31 +184,26 @@ func (e *textEncoder) bind(tokens int) error {
 		switch {
 		case v.Name == e.ids:
 			return []int64{1, int64(tokens)}, nil
-		case len(v.Dims) == 3 && v.Dims[2] > 0:
-			return []int64{1, int64(tokens), v.Dims[2]}, nil
-		case len(v.Dims) == 2:
-			width, err := e.pooledWidth(v)
-			return []int64{1, width}, err
+		case v.Type == onnxfile.Bool:
+			return v.Dims, nil
+		case len(v.Dims) == 3: // every hidden state has the same width
+			return []int64{1, int64(tokens), e.width}, nil
+		case v.Name == e.pooled:
+			return []int64{1, e.pooledWidth}, nil
+		case len(v.Dims) == 2 && v.Dims[1] > 0:
+			return []int64{1, v.Dims[1]}, nil
 		}
-		return nil, fmt.Errorf("its shape %v is unknown", v.Dims)
+		return nil, fmt.Errorf("nothing is known of its shape %v", v.Dims)
 	})
 	if err != nil {
 		return err
 	}
+	// Some exports have a switch for the hidden states.
+	if b := binding.Tensor("output_hidden_states"); b != nil {
+		b.SetInt(0, 1)
+	}
 	e.binding = binding
 	return nil
-}
-
-// pooledWidth is the width of a pooled output. Some exports leave it dynamic;
-// then the text encoder's own configuration decides.
-func (e *textEncoder) pooledWidth(v onnxfile.Value) (int64, error) {
-	if v.Dims[1] > 0 {
-		return v.Dims[1], nil
-	}
-	if e.projection > 0 {
-		return int64(e.projection), nil
-	}
-	return 0, fmt.Errorf("the width of %s is unknown: config.json has no projection_dim", v.Name)
 }
 
 func (e *textEncoder) close() error {

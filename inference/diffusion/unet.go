@@ -19,12 +19,12 @@ type unet struct {
 	// channels of the sample input; more than latent ones are inpainting's or
 	// instruct-pix2pix's own.
 	channels int64
+	// widths are the lengths of the conditions' last axes, by input.
+	widths map[string]int64
 	// perSample: every sample of a batch may have its own timestep.
 	perSample bool
 	// timestepDims is the shape of a timestep that is not per sample.
 	timestepDims []int64
-	// guidanceWidth is the width of the guidance embedding.
-	guidanceWidth int64
 
 	binding *onnx.Binding
 	bound   unetShape
@@ -65,7 +65,7 @@ func vectorTimestep(m *onnxfile.Model) (bool, error) {
 
 func (u *unet) findNames() error {
 	sample, ok := u.session.Input("sample")
-	if !ok || len(sample.Dims) != 4 || sample.Dims[1] < 4 {
+	if !ok || len(sample.Dims) != 4 {
 		return fmt.Errorf("it has no input sample of shape [batch, channels, height, width]")
 	}
 	timestep, ok := u.session.Input("timestep")
@@ -81,20 +81,54 @@ func (u *unet) findNames() error {
 		return fmt.Errorf("it has no output for the predicted noise")
 	}
 	u.sample, u.timestep, u.hidden, u.output = sample.Name, timestep.Name, hidden.Name, output.Name
-	u.channels = sample.Dims[1]
 	u.perSample = len(timestep.Dims) == 1 && timestep.Dims[0] == onnxfile.Dynamic
 	u.timestepDims = timestep.Dims
-	if v, ok := u.session.Input("text_embeds"); ok {
-		u.pooled = v.Name
+	if u.channels = fixed(sample.Dims[1], u.config.Channels); u.channels < latentChannels {
+		return fmt.Errorf("the number of its channels is unknown: config.json has no in_channels")
 	}
-	if v, ok := u.session.Input("time_ids"); ok {
-		u.timeIDs = v.Name
-	}
-	if v, ok := u.session.Input("timestep_cond"); ok {
-		if len(v.Dims) != 2 || v.Dims[1] <= 0 {
-			return fmt.Errorf("the width of its guidance embedding is unknown")
+	u.widths = map[string]int64{u.hidden: fixed(hidden.Dims[2], int(u.config.CrossAttention))}
+	for _, optional := range []struct {
+		input string
+		name  *string
+		width int
+	}{{"text_embeds", &u.pooled, 0}, {"time_ids", &u.timeIDs, 0}, {"timestep_cond", &u.guidance, u.config.Guidance}} {
+		if v, ok := u.session.Input(optional.input); ok && len(v.Dims) == 2 {
+			*optional.name = v.Name
+			u.widths[v.Name] = fixed(v.Dims[1], optional.width)
 		}
-		u.guidance, u.guidanceWidth = v.Name, v.Dims[1]
+	}
+	return nil
+}
+
+// fixed is the size of an axis, or what the configuration says where the graph
+// leaves it dynamic.
+func fixed(dim int64, configured int) int64 {
+	if dim > 0 {
+		return dim
+	}
+	return int64(configured)
+}
+
+// fit settles the widths that only the text encoder knows, and checks the
+// others against it.
+func (u *unet) fit(hidden, pooled int64) error {
+	if want := u.widths[u.hidden]; want != 0 && want != hidden {
+		return fmt.Errorf("the unet wants embeddings of width %d, the text encoder gives %d", want, hidden)
+	}
+	u.widths[u.hidden] = hidden
+	if u.pooled != "" {
+		if want := u.widths[u.pooled]; pooled == 0 || want != 0 && want != pooled {
+			return fmt.Errorf("the unet wants a pooled prompt of width %d, the text encoder gives %d", want, pooled)
+		}
+		u.widths[u.pooled] = pooled
+	}
+	if u.timeIDs != "" && u.widths[u.timeIDs] == 0 && u.config.TimeEmbed > 0 {
+		u.widths[u.timeIDs] = (int64(u.config.Projection) - pooled) / int64(u.config.TimeEmbed)
+	}
+	for name, width := range u.widths {
+		if width <= 0 {
+			return fmt.Errorf("the width of the unet's input %s is unknown: neither the graph nor config.json has it", name)
+		}
 	}
 	return nil
 }
@@ -124,12 +158,12 @@ func (u *unet) bind(shape unetShape) (*onnx.Binding, error) {
 			}
 			return u.timestepDims, nil
 		case u.hidden:
-			return []int64{n, int64(shape.tokens), v.Dims[2]}, nil
-		default: // pooled, time ids, guidance embedding
-			if len(v.Dims) == 2 && v.Dims[1] > 0 {
-				return []int64{n, v.Dims[1]}, nil
+			return []int64{n, int64(shape.tokens), u.widths[v.Name]}, nil
+		default:
+			if width, ok := u.widths[v.Name]; ok {
+				return []int64{n, width}, nil
 			}
-			return nil, fmt.Errorf("its shape %v is unknown", v.Dims)
+			return nil, fmt.Errorf("nothing is known of this input")
 		}
 	})
 	if err != nil {

@@ -18,7 +18,15 @@ type vae struct {
 	encoder, decoder *codec // encoder is nil where the export has none
 	config           vaeConfig
 	scale, shift     float32
+
+	// wide is the decoder in full precision, for a half one that overflows;
+	// loaded when needed, by openWide, which is nil where the model has none.
+	wide     *codec
+	openWide func() (*codec, error)
 }
+
+// wideDecoder is where a model may offer its decoder in full precision.
+const wideDecoder = "vae_decoder_fp32"
 
 // codec is one half of the VAE with tensors for the last size.
 type codec struct {
@@ -47,6 +55,9 @@ func openVAE(rt *onnx.Runtime, files Files, o onnx.Options, defaultScale float64
 	if v.decoder, err = openCodec(rt, files, o, "vae_decoder"); err != nil {
 		return nil, err
 	}
+	if files.has(wideDecoder) {
+		v.openWide = func() (*codec, error) { return openCodec(rt, files, o, wideDecoder) }
+	}
 	if files.has("vae_encoder") {
 		if v.encoder, err = openCodec(rt, files, o, "vae_encoder"); err != nil {
 			return nil, closing(err, v.decoder.session)
@@ -64,10 +75,11 @@ func openCodec(rt *onnx.Runtime, files Files, o onnx.Options, component string) 
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", component, err)
 	}
-	if len(session.Inputs()) != 1 || len(session.Outputs()) != 1 {
-		return nil, fmt.Errorf("load %s: %w", component, closing(fmt.Errorf("it has more than one input or output"), session))
+	in, out := session.Inputs(), session.Outputs()
+	if len(in) != 1 || len(out) != 1 || len(in[0].Dims) != 4 || len(out[0].Dims) != 4 {
+		return nil, fmt.Errorf("load %s: %w", component, closing(errors.New("it does not have one input and one output of four axes"), session))
 	}
-	return &codec{session: session, input: session.Inputs()[0], output: session.Outputs()[0]}, nil
+	return &codec{session: session, input: in[0], output: out[0]}, nil
 }
 
 // factor is how many pixels a side of a latent stands for.
@@ -112,6 +124,18 @@ func (c *codec) close() error {
 	return c.session.Close()
 }
 
+// channels is the number of the encoder's output channels: twice the latents'
+// for a distribution.
+func (c *codec) channels() int64 {
+	if n := c.output.Dims[1]; n > 0 {
+		return n
+	}
+	if c.output.Name == "latent_parameters" {
+		return 2 * latentChannels
+	}
+	return latentChannels
+}
+
 // posterior is the distribution of latents that the encoder gives for an image.
 type posterior struct {
 	mean []float32
@@ -123,7 +147,7 @@ type posterior struct {
 // h and width w.
 func (v *vae) encode(stop *onnx.Stop, pixels []float32, h, w int) (posterior, error) {
 	f := int64(v.factor())
-	channels := v.encoder.output.Dims[1]
+	channels := v.encoder.channels()
 	in := []int64{1, 3, int64(h) * f, int64(w) * f}
 	out, err := v.encoder.run(stop, pixels, in, []int64{1, channels, int64(h), int64(w)})
 	if err != nil {
@@ -180,17 +204,35 @@ func (v *vae) decode(stop *onnx.Stop, latents []float32, h, w int) ([]float32, e
 		x[i] = v.fromLatent(z, i*latentChannels/len(latents))
 	}
 	f := int64(v.factor())
-	pixels, err := v.decoder.run(stop, x, []int64{1, latentChannels, int64(h), int64(w)}, []int64{1, 3, int64(h) * f, int64(w) * f})
+	in, out := []int64{1, latentChannels, int64(h), int64(w)}, []int64{1, 3, int64(h) * f, int64(w) * f}
+	pixels, err := v.decoder.run(stop, x, in, out)
+	if err == nil && v.openWide != nil && !finite(pixels) {
+		pixels, err = v.decodeWide(stop, x, in, out)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("decode latents: %w", err)
 	}
 	return pixels, nil
 }
 
-func (v *vae) close() error {
-	err := v.decoder.close()
-	if v.encoder != nil {
-		err = errors.Join(err, v.encoder.close())
+// decodeWide decodes in full precision what overflows in half, as SDXL's first
+// VAE does.
+func (v *vae) decodeWide(stop *onnx.Stop, x []float32, in, out []int64) ([]float32, error) {
+	if v.wide == nil {
+		var err error
+		if v.wide, err = v.openWide(); err != nil {
+			return nil, err
+		}
 	}
-	return err
+	return v.wide.run(stop, x, in, out)
+}
+
+func (v *vae) close() error {
+	var errs []error
+	for _, c := range []*codec{v.decoder, v.encoder, v.wide} {
+		if c != nil {
+			errs = append(errs, c.close())
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -98,6 +98,7 @@ func resolve(j *job.Job, l *loaded, limits job.Limits, photo *image.NRGBA) (prep
 		add("%s", err)
 	}
 	t.Width, t.Height = size(j, d.Width, d.Height, l.pipeline, limits, photo)
+	t.OriginalSize, t.TargetSize = [2]int{t.Width, t.Height}, [2]int{t.Width, t.Height}
 	checkMultiple(j, l.pipeline.Multiple(), add)
 	if j.Kind.NeedsInput() && int(float64(t.Steps)*t.Strength) < 1 {
 		add("steps, strength: %d steps x strength %v leaves no step; it must be at least 1", t.Steps, t.Strength)

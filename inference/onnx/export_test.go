@@ -5,3 +5,9 @@ var (
 	Classify    = classify
 	CUDAOptions = Device.cudaOptions
 )
+
+// The conversions between the precisions.
+var (
+	ToHalf   = toHalf
+	FromHalf = fromHalf
+)

@@ -1,10 +1,8 @@
 package onnx
 
 import (
-	"encoding/binary"
 	"fmt"
 
-	"github.com/x448/float16"
 	ort "github.com/yalue/onnxruntime_go"
 
 	"github.com/imgus/worker/models/onnxfile"
@@ -22,6 +20,9 @@ type Tensor struct {
 	half   []byte
 	int64s []int64
 	int32s []int32
+	bools  []bool
+	// stale: ONNX Runtime has not seen what Go wrote.
+	stale bool
 }
 
 // NewTensor allocates a tensor of zeros. A nil shape is a scalar.
@@ -44,6 +45,8 @@ func NewTensor(element onnxfile.ElementType, shape ...int64) (*Tensor, error) {
 		t.int64s = make([]int64, count)
 	case onnxfile.Int32:
 		t.int32s = make([]int32, count)
+	case onnxfile.Bool:
+		t.bools = make([]bool, count)
 	default:
 		return nil, fmt.Errorf("create tensor: elements of %s are not supported", element)
 	}
@@ -60,6 +63,8 @@ func (t *Tensor) create() error {
 		t.value, err = ort.NewScalar(t.int64s[0])
 	case scalar && t.element == onnxfile.Int32:
 		t.value, err = ort.NewScalar(t.int32s[0])
+	case scalar && t.element == onnxfile.Bool:
+		t.value, err = ort.NewScalar(t.bools[0])
 	case scalar:
 		return fmt.Errorf("create tensor: a scalar of %s is not supported", t.element)
 	case t.element == onnxfile.Float32:
@@ -68,6 +73,8 @@ func (t *Tensor) create() error {
 		t.value, err = ort.NewCustomDataTensor(shape, t.half, ort.TensorElementDataTypeFloat16)
 	case t.element == onnxfile.Int64:
 		t.value, err = ort.NewTensor(shape, t.int64s)
+	case t.element == onnxfile.Bool:
+		t.value, err = ort.NewTensor(shape, t.bools)
 	default:
 		t.value, err = ort.NewTensor(shape, t.int32s)
 	}
@@ -80,30 +87,44 @@ func (t *Tensor) create() error {
 // Shape is the tensor's shape.
 func (t *Tensor) Shape() []int64 { return t.shape }
 
-// Floats is the content of a floating-point tensor, which the caller may write.
-func (t *Tensor) Floats() []float32 { return t.floats }
+// Floats is the content of a floating-point tensor, for the caller to read and
+// write. What is written through an earlier call may not be seen by a run.
+func (t *Tensor) Floats() []float32 {
+	t.stale = true
+	return t.floats
+}
 
-// SetInt puts an integer into element i of an integer tensor.
+// SetInt puts an integer into element i of an integer tensor; to one of
+// booleans, all but zero is true.
 func (t *Tensor) SetInt(i int, v int64) {
-	if t.int64s != nil {
+	t.stale = true
+	switch {
+	case t.int64s != nil:
 		t.int64s[i] = v
-		return
+	case t.int32s != nil:
+		t.int32s[i] = int32(v) //nolint:gosec // token ids and timesteps are small
+	default:
+		t.bools[i] = v != 0
 	}
-	t.int32s[i] = int32(v) //nolint:gosec // token ids and timesteps are small
 }
 
 // SetNumber puts a number into element i; integer tensors drop its fraction, as
 // a cast in Python does.
 func (t *Tensor) SetNumber(i int, v float32) {
 	if t.floats != nil {
-		t.floats[i] = v
+		t.stale, t.floats[i] = true, v
 		return
 	}
 	t.SetInt(i, int64(v))
 }
 
-// beforeRun makes what Go wrote visible to ONNX Runtime.
+// beforeRun makes what Go wrote visible to ONNX Runtime. Conditions that stay
+// the same over many runs are converted once.
 func (t *Tensor) beforeRun() error {
+	if !t.stale {
+		return nil
+	}
+	t.stale = false
 	if len(t.shape) == 0 {
 		// The binding's Scalar does not see new contents: it is made anew.
 		if err := t.value.Destroy(); err != nil {
@@ -112,9 +133,7 @@ func (t *Tensor) beforeRun() error {
 		return t.create()
 	}
 	if t.half != nil {
-		for i, v := range t.floats {
-			binary.NativeEndian.PutUint16(t.half[2*i:], float16.Fromfloat32(v).Bits())
-		}
+		toHalf(t.half, t.floats)
 	}
 	return nil
 }
@@ -122,9 +141,7 @@ func (t *Tensor) beforeRun() error {
 // afterRun makes what ONNX Runtime wrote visible to Go.
 func (t *Tensor) afterRun() {
 	if t.half != nil {
-		for i := range t.floats {
-			t.floats[i] = float16.Frombits(binary.NativeEndian.Uint16(t.half[2*i:])).Float32()
-		}
+		fromHalf(t.floats, t.half)
 	}
 }
 
