@@ -10,7 +10,7 @@ import (
 )
 
 func (a *app) modelsCommand() *cobra.Command {
-	return group("models", "Look after the models", a.modelsListCommand())
+	return group("models", "Look after the models", a.modelsListCommand(), a.modelsVerifyCommand(), a.modelsImportCommand())
 }
 
 // modelRow is what a catalogue's entry shows.
@@ -19,6 +19,7 @@ type modelRow struct {
 	Family  models.Family `json:"family,omitempty"`
 	License string        `json:"license,omitempty"`
 	Place   string        `json:"place,omitempty"`
+	Digest  string        `json:"digest,omitempty"`
 	Error   string        `json:"error,omitempty"`
 }
 
