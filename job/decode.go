@@ -80,11 +80,21 @@ func decodeField(raw json.RawMessage, path string, field reflect.Value, p *probl
 		return
 	}
 	value := reflect.New(field.Type())
-	if err := json.Unmarshal(raw, value.Interface()); err != nil {
+	if err := json.Unmarshal(raw, value.Interface()); err != nil || !isPair(field.Type(), raw) {
 		p.add("%s: must be %s", path, typeName(field.Type()))
 		return
 	}
 	field.Set(value.Elem())
+}
+
+// isPair refuses lists of another length and with null, which encoding/json
+// cuts or fills with zeros.
+func isPair(t reflect.Type, raw json.RawMessage) bool {
+	if t != reflect.TypeFor[*[2]int]() {
+		return true
+	}
+	var list []*int
+	return json.Unmarshal(raw, &list) == nil && len(list) == 2 && list[0] != nil && list[1] != nil
 }
 
 func fieldsByName(v reflect.Value) map[string]reflect.Value {
@@ -109,6 +119,8 @@ func typeName(t reflect.Type) string {
 		return "a number"
 	case reflect.Bool:
 		return "true or false"
+	case reflect.Array:
+		return "a list of two integers"
 	default:
 		return "a time such as 2026-12-01T00:00:00Z"
 	}

@@ -61,6 +61,21 @@ func (f Format) Extension() string {
 // ContentType is the format's media type.
 func (f Format) ContentType() string { return "image/" + string(f) }
 
+// Syntax says how a prompt is read.
+type Syntax string
+
+// The syntaxes of a prompt.
+const (
+	// Plain is text, cut to what the text encoder takes, as diffusers does.
+	Plain Syntax = "plain"
+	// Weighted is the syntax of A1111: (word:1.2), [word], BREAK; a long prompt
+	// is encoded in chunks.
+	Weighted Syntax = "weighted"
+)
+
+// Syntaxes lists every syntax.
+func Syntaxes() []Syntax { return []Syntax{Plain, Weighted} }
+
 // Schedulers lists the scheduler names a job may carry. Each means what
 // diffusers does when the class of that name is built from the model's own
 // scheduler configuration.
@@ -81,6 +96,11 @@ type Job struct {
 
 	Prompt         *string `json:"prompt"`
 	NegativePrompt *string `json:"negative_prompt,omitempty"`
+	// Prompt2 and NegativePrompt2 are for SDXL's second text encoder; absent,
+	// it reads the first ones.
+	Prompt2         *string `json:"prompt_2,omitempty"`
+	NegativePrompt2 *string `json:"negative_prompt_2,omitempty"`
+	PromptSyntax    *Syntax `json:"prompt_syntax,omitempty"`
 
 	// Width and Height are in pixels; both or none.
 	Width  *int `json:"width,omitempty"`
@@ -95,6 +115,12 @@ type Job struct {
 	Scheduler          *string  `json:"scheduler,omitempty"`
 	Strength           *float64 `json:"strength,omitempty"`
 	ClipSkip           *int     `json:"clip_skip,omitempty"`
+
+	// OriginalSize and TargetSize, [width, height], and Crop, [top, left], are
+	// what SDXL is told of the picture.
+	OriginalSize *[2]int `json:"original_size,omitempty"`
+	TargetSize   *[2]int `json:"target_size,omitempty"`
+	Crop         *[2]int `json:"crop,omitempty"`
 
 	// Input and Mask are object keys under inputs/ (files for worker generate).
 	Input  *string `json:"input,omitempty"`

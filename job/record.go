@@ -91,6 +91,10 @@ type Parameters struct {
 	Prompt         *string `json:"prompt,omitempty"`
 	NegativePrompt *string `json:"negative_prompt,omitempty"`
 
+	Prompt2         *string `json:"prompt_2,omitempty"`
+	NegativePrompt2 *string `json:"negative_prompt_2,omitempty"`
+	PromptSyntax    Syntax  `json:"prompt_syntax"`
+
 	Width              int      `json:"width"`
 	Height             int      `json:"height"`
 	Steps              int      `json:"steps"`
@@ -102,6 +106,10 @@ type Parameters struct {
 	Scheduler          string   `json:"scheduler"`
 	Strength           *float64 `json:"strength,omitempty"`
 	ClipSkip           int      `json:"clip_skip"`
+	// SDXL's alone: [width, height] and [top, left].
+	OriginalSize *[2]int `json:"original_size,omitempty"`
+	TargetSize   *[2]int `json:"target_size,omitempty"`
+	Crop         *[2]int `json:"crop,omitempty"`
 
 	Output EffectiveOutput `json:"output"`
 }

@@ -74,6 +74,7 @@ func TestSchemaAgrees(t *testing.T) {
 		}
 		return rapid.SampledFrom(values)
 	}
+	pairs := rapid.SampledFrom([]any{nil, 1, []any{}, []any{1}, []any{1, 2}, []any{0, 0}, []any{1, 2, 3}, []any{1, nil}, []any{1, "x"}, []any{16384, 16385}, []any{1.5, 2}})
 	edges := map[string]*rapid.Generator[any]{
 		"version": numbers(1, 1, 1, 2), "id": rapid.SampledFrom([]any{"a", "a", "a.b-c_1", "", "-a", "a/b", strings.Repeat("a", 64), strings.Repeat("a", 65), nil}),
 		"kind": rapid.SampledFrom([]any{"text-to-image", "image-to-image", "inpaint", "other", nil}), "model": rapid.SampledFrom([]any{"m", "m", "", nil, 1}),
@@ -84,6 +85,8 @@ func TestSchemaAgrees(t *testing.T) {
 		"clip_skip": numbers(-1, 0, 8, 9), "input": names([]string{"inputs/a"}), "mask": names([]string{"inputs/b"}), "keep_input": numbers(false),
 		"subject": rapid.SampledFrom([]any{"u", "", strings.Repeat("u", 256), strings.Repeat("u", 257), nil}), "created_at": names([]string{"2026-12-01T00:00:00Z", "2026-12-01"}),
 		"expires_at": names([]string{"2026-12-01T00:00:00+02:00"}), "promt": names(nil),
+		"prompt_2": names(nil), "negative_prompt_2": names(nil), "prompt_syntax": names([]string{"plain", "weighted"}),
+		"original_size": pairs, "target_size": pairs, "crop": pairs,
 		"output": rapid.SampledFrom([]any{nil, 1, map[string]any{}, map[string]any{"format": "webp", "quality": 100}, map[string]any{"format": nil}, map[string]any{"format": "gif"}, map[string]any{"quality": 101}, map[string]any{"q": 1}}),
 	}
 	good := map[string]any{"version": 1, "id": "a", "kind": "text-to-image", "model": "m", "prompt": ""}

@@ -36,6 +36,7 @@ func (j *Job) Validate(limits Limits) error {
 	j.checkIdentity(&p)
 	j.checkText(&p, limits)
 	j.checkSize(&p, limits)
+	j.checkConditions(&p)
 	j.checkSampling(&p, limits)
 	j.checkInputs(&p)
 	j.checkOutput(&p)
@@ -71,6 +72,11 @@ func (j *Job) checkText(p *problems, limits Limits) {
 	}
 	text("prompt", j.Prompt)
 	text("negative_prompt", j.NegativePrompt)
+	text("prompt_2", j.Prompt2)
+	text("negative_prompt_2", j.NegativePrompt2)
+	if j.PromptSyntax != nil && !slices.Contains(Syntaxes(), *j.PromptSyntax) {
+		p.add("prompt_syntax: must be one of %s", list(Syntaxes()))
+	}
 }
 
 func (j *Job) checkSize(p *problems, limits Limits) {
@@ -82,6 +88,22 @@ func (j *Job) checkSize(p *problems, limits Limits) {
 	if j.Width != nil && j.Height != nil && int64(*j.Width)*int64(*j.Height) > limits.Pixels {
 		p.add("width, height: must be at most %d pixels together", limits.Pixels)
 	}
+}
+
+// maxConditionSide bounds the sizes that SDXL is told: what it was trained on
+// was no larger.
+const maxConditionSide = 16_384
+
+func (j *Job) checkConditions(p *problems) {
+	pair := func(name string, v *[2]int, low int) {
+		if v != nil {
+			within(p, name+"[0]", &v[0], low, maxConditionSide)
+			within(p, name+"[1]", &v[1], low, maxConditionSide)
+		}
+	}
+	pair("original_size", j.OriginalSize, 1)
+	pair("target_size", j.TargetSize, 1)
+	pair("crop", j.Crop, 0)
 }
 
 func (j *Job) checkSampling(p *problems, limits Limits) {

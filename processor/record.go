@@ -20,6 +20,7 @@ func (o RecordOptions) Done(j *job.Job, a job.Attempt, result *inference.Result,
 	parameters := result.Parameters
 	if o.Prompts {
 		parameters.Prompt, parameters.NegativePrompt = j.Prompt, j.NegativePrompt
+		parameters.Prompt2, parameters.NegativePrompt2 = j.Prompt2, j.NegativePrompt2
 	}
 	r.Model, r.Parameters, r.Engine, r.Images = &result.Model, &parameters, &result.Engine, images
 	r.Timings = job.Timings{}

@@ -99,7 +99,7 @@ func TestGenerateByFlags(t *testing.T) {
 		"--format", "webp", "--clip-skip", "1", "--id", "mine", "--output", out)
 	r := oneRecord(t, stdout)
 	want := job.Parameters{
-		Width: 96, Height: 64, Steps: 4, GuidanceScale: 2, GuidanceRescale: 0.5, Seed: 7, Images: 2, Scheduler: "dpmpp-2m-karras", ClipSkip: 1,
+		PromptSyntax: job.Plain, Width: 96, Height: 64, Steps: 4, GuidanceScale: 2, GuidanceRescale: 0.5, Seed: 7, Images: 2, Scheduler: "dpmpp-2m-karras", ClipSkip: 1,
 		Output: job.EffectiveOutput{Format: job.WebP, Quality: 90},
 	}
 	if *r.Parameters != want || r.ID != "mine" || r.Images[1].Key != "mine/1.webp" {

@@ -39,7 +39,7 @@ queue. The model draws one coloured shape:
   colours  red green blue yellow purple orange white black pink cyan
   shapes   circle square triangle star heart ring moon cross`,
 		Example: `  worker demo
-  worker demo "a small red heart at the top on a white background"
+  worker demo "a small red heart on a white background"
   worker demo --input photo.jpg --strength 0.6 "a large yellow star on a purple background"`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, given []string) error {

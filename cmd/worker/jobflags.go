@@ -13,6 +13,8 @@ import (
 type jobFlags struct {
 	id, kind, model, prompt, negativePrompt, scheduler string
 	input, mask, format, subject                       string
+	prompt2, negativePrompt2, promptSyntax             string
+	originalSize, targetSize, crop                     []int
 	width, height, steps, images, clipSkip, quality    int
 	seed                                               int64
 	guidance, rescale, imageGuidance, strength         float64
@@ -26,6 +28,12 @@ func (f *jobFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.model, "model", "", "the model's `NAME`")
 	flags.StringVar(&f.prompt, "prompt", "", "what to draw")
 	flags.StringVar(&f.negativePrompt, "negative-prompt", "", "what to keep out")
+	flags.StringVar(&f.prompt2, "prompt-2", "", "what SDXL's second text encoder reads (default: the prompt)")
+	flags.StringVar(&f.negativePrompt2, "negative-prompt-2", "", "what it reads in place of the negative prompt")
+	flags.StringVar(&f.promptSyntax, "prompt-syntax", "", "plain, or weighted: (word:1.2), [word], BREAK (default plain)")
+	flags.IntSliceVar(&f.originalSize, "original-size", nil, "`W,H` that SDXL is told the picture had")
+	flags.IntSliceVar(&f.targetSize, "target-size", nil, "`W,H` that SDXL is told to aim for")
+	flags.IntSliceVar(&f.crop, "crop", nil, "`TOP,LEFT` that SDXL is told the picture was cropped at")
 	flags.Int64Var(&f.seed, "seed", 0, "seed of the first image (default: from the id)")
 	flags.IntVar(&f.steps, "steps", 0, "denoising steps, 1 to 150 (default: the model's)")
 	flags.Float64Var(&f.guidance, "guidance-scale", 0, "how closely to follow the prompt, 0 to 30 (default: the model's)")
@@ -63,6 +71,12 @@ func (f *jobFlags) job(cmd *cobra.Command) *job.Job {
 	}
 	set(given("prompt"), &j.Prompt, f.prompt)
 	set(given("negative-prompt"), &j.NegativePrompt, f.negativePrompt)
+	set(given("prompt-2"), &j.Prompt2, f.prompt2)
+	set(given("negative-prompt-2"), &j.NegativePrompt2, f.negativePrompt2)
+	set(given("prompt-syntax"), &j.PromptSyntax, job.Syntax(f.promptSyntax))
+	set(len(f.originalSize) == 2, &j.OriginalSize, pair(f.originalSize))
+	set(len(f.targetSize) == 2, &j.TargetSize, pair(f.targetSize))
+	set(len(f.crop) == 2, &j.Crop, pair(f.crop))
 	set(given("seed"), &j.Seed, f.seed)
 	set(given("steps"), &j.Steps, f.steps)
 	set(given("guidance-scale"), &j.GuidanceScale, f.guidance)
@@ -81,6 +95,12 @@ func (f *jobFlags) job(cmd *cobra.Command) *job.Job {
 		set(given("quality"), &j.Output.Quality, f.quality)
 	}
 	return j
+}
+
+// pair is a list of two as an array.
+func pair(list []int) (p [2]int) {
+	copy(p[:], list)
+	return p
 }
 
 func set[T any](given bool, field **T, value T) {

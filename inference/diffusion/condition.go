@@ -1,9 +1,11 @@
 package diffusion
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/imgus/worker/inference/onnx"
+	"github.com/imgus/worker/inference/tokenizer"
 )
 
 // conditions are what a task's images share: the encoded prompts.
@@ -26,46 +28,100 @@ func (p *Pipeline) guided(t Task) bool {
 	return t.Guidance > 1
 }
 
+// MaxChunks bounds the chunks of a prompt: each costs a run of the text encoder
+// and 77 tokens more for the UNet to attend to in every step.
+const MaxChunks = 32
+
+// ErrPromptTooLong: the prompt has more than MaxChunks chunks.
+var ErrPromptTooLong = fmt.Errorf("the prompt has more than %d chunks of 75 tokens", MaxChunks)
+
 func (p *Pipeline) conditions(stop *onnx.Stop, t Task) (conditions, error) {
-	positive, err := p.encode(stop, t.Prompt, t.ClipSkip)
-	if err != nil {
-		return conditions{}, err
-	}
-	c := conditions{positive: positive, tokens: positive.tokens}
-	if !p.guided(t) {
-		return c, nil
-	}
-	if t.Negative == nil && p.index.ForceZeros && len(p.text) > 1 {
-		// SDXL was trained with zeros for "no negative prompt"; "" is encoded.
-		c.negative = &embedding{
-			hidden: make([]float32, len(positive.hidden)), pooled: make([]float32, len(positive.pooled)), tokens: positive.tokens,
+	positive := p.chunks(t.Weighted, t.Prompt, t.Prompt2)
+	var negative [][]tokenizer.Chunk
+	guided := p.guided(t)
+	// SDXL was trained with zeros for "no negative prompt"; "" is encoded.
+	zeros := t.Negative == nil && t.Negative2 == nil && p.index.ForceZeros && len(p.text) > 1
+	if guided && !zeros {
+		text := ""
+		if t.Negative != nil {
+			text = *t.Negative
 		}
-		return c, nil
+		negative = p.chunks(t.Weighted, text, t.Negative2)
 	}
-	text := ""
-	if t.Negative != nil {
-		text = *t.Negative
+	if err := p.level(positive, negative); err != nil {
+		return conditions{}, err
 	}
-	// The reference leaves no layers out of the negative prompt.
-	negative, err := p.encode(stop, text, 0)
+
+	first, err := p.encode(stop, positive, t.ClipSkip)
 	if err != nil {
 		return conditions{}, err
 	}
-	c.negative = &negative
+	c := conditions{positive: first, tokens: first.tokens}
+	switch {
+	case guided && zeros:
+		c.negative = &embedding{hidden: make([]float32, len(first.hidden)), pooled: make([]float32, len(first.pooled)), tokens: first.tokens}
+	case guided:
+		// The reference leaves no layers out of the negative prompt.
+		second, err := p.encode(stop, negative, 0)
+		if err != nil {
+			return conditions{}, err
+		}
+		c.negative = &second
+	}
 	return c, nil
+}
+
+// chunks reads a prompt for every text encoder; second, if not nil, is what the
+// second one reads.
+func (p *Pipeline) chunks(weighted bool, text string, second *string) [][]tokenizer.Chunk {
+	out := make([][]tokenizer.Chunk, len(p.text))
+	for i, e := range p.text {
+		if i == 1 && second != nil {
+			text = *second
+		}
+		if weighted {
+			out[i] = e.tokens.Weighted(text)
+		} else {
+			// As the reference does it, what is beyond the first chunk is cut.
+			out[i] = e.tokens.Chunks(text)[:1]
+		}
+	}
+	return out
+}
+
+// level brings prompts, each given for every text encoder, to the same number of
+// chunks: a batch has one length.
+func (p *Pipeline) level(prompts ...[][]tokenizer.Chunk) error {
+	most := 1
+	for _, prompt := range prompts {
+		for _, chunks := range prompt {
+			most = max(most, len(chunks))
+		}
+	}
+	if most > MaxChunks {
+		return ErrPromptTooLong
+	}
+	for _, prompt := range prompts {
+		for i, e := range p.text[:len(prompt)] {
+			for len(prompt[i]) < most {
+				prompt[i] = append(prompt[i], e.tokens.Empty())
+			}
+		}
+	}
+	return nil
 }
 
 // encode encodes a prompt with every text encoder and joins their hidden states
 // token by token. The pooled prompt is the last encoder's.
-func (p *Pipeline) encode(stop *onnx.Stop, prompt string, skip int) (embedding, error) {
-	first, err := p.text[0].encode(stop, prompt, skip)
+func (p *Pipeline) encode(stop *onnx.Stop, prompts [][]tokenizer.Chunk, skip int) (embedding, error) {
+	first, err := p.text[0].encode(stop, prompts[0], skip)
 	if err != nil {
 		return embedding{}, err
 	}
 	if len(p.text) == 1 {
 		return first, nil
 	}
-	second, err := p.text[1].encode(stop, prompt, skip)
+	second, err := p.text[1].encode(stop, prompts[1], skip)
 	if err != nil {
 		return embedding{}, err
 	}

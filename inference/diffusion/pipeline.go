@@ -35,6 +35,10 @@ type Task struct {
 	// Negative is nil when the job has none, which is not the same as "" to
 	// SDXL.
 	Negative *string
+	// Prompt2 and Negative2 are for a second text encoder; nil: the first ones.
+	Prompt2, Negative2 *string
+	// Weighted reads the prompts in A1111's syntax, and long ones in chunks.
+	Weighted bool
 	// Width and Height are in pixels, multiples of Pipeline.Multiple.
 	Width, Height int
 	Steps         int
@@ -141,6 +145,12 @@ func (p *Pipeline) DefaultSize() (width, height int) {
 	}
 	return w * p.vae.factor(), h * p.vae.factor()
 }
+
+// TwoPrompts reports whether the model has a second text encoder.
+func (p *Pipeline) TwoPrompts() bool { return len(p.text) > 1 }
+
+// TakesSizes reports whether the model is told sizes and crop.
+func (p *Pipeline) TakesSizes() bool { return p.unet.timeIDs != "" }
 
 // EditsPhotos reports whether the model follows instructions to edit a photo
 // (instruct-pix2pix): it has an image guidance scale in place of a strength.

@@ -152,26 +152,32 @@ func (e *textEncoder) addSkips(m *onnxfile.Model) (bool, error) {
 	return true, nil
 }
 
-// encode encodes one prompt, leaving out the last skip layers.
-func (e *textEncoder) encode(stop *onnx.Stop, prompt string, skip int) (embedding, error) {
+// encode encodes the chunks of one prompt, leaving out the last skip layers, and
+// joins their tokens. The pooled vector is the first chunk's.
+func (e *textEncoder) encode(stop *onnx.Stop, chunks []tokenizer.Chunk, skip int) (embedding, error) {
 	hidden, err := e.skipped(skip)
 	if err != nil {
 		return embedding{}, err
 	}
-	ids := e.tokens.Prompt(prompt)
-	if err := e.bind(len(ids)); err != nil {
-		return embedding{}, err
-	}
-	in := e.binding.Tensor(e.ids)
-	for i, id := range ids {
-		in.SetInt(i, int64(id))
-	}
-	if err := e.binding.Run(stop); err != nil {
-		return embedding{}, err
-	}
-	out := embedding{hidden: clone(e.binding.Tensor(hidden).Floats()), tokens: len(ids)}
-	if e.pooled != "" {
-		out.pooled = clone(e.binding.Tensor(e.pooled).Floats())
+	var out embedding
+	for i, chunk := range chunks {
+		if err := e.bind(len(chunk.IDs)); err != nil {
+			return embedding{}, err
+		}
+		in := e.binding.Tensor(e.ids)
+		for i, id := range chunk.IDs {
+			in.SetInt(i, int64(id))
+		}
+		if err := e.binding.Run(stop); err != nil {
+			return embedding{}, err
+		}
+		states := clone(e.binding.Tensor(hidden).Floats())
+		tokenizer.ApplyWeights(states, int(e.width), chunk.Weights)
+		out.hidden = append(out.hidden, states...)
+		out.tokens += len(chunk.IDs)
+		if i == 0 && e.pooled != "" {
+			out.pooled = clone(e.binding.Tensor(e.pooled).Floats())
+		}
 	}
 	return out, nil
 }

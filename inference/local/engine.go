@@ -220,6 +220,8 @@ func classify(err error) error {
 		return job.Wrap(job.BadOutput, err, "the model gave no picture for these parameters; try other steps, guidance or another scheduler")
 	case errors.Is(err, diffusion.ErrClipSkip):
 		return job.Errorf(job.InvalidJob, "%s", diffusion.ErrClipSkip)
+	case errors.Is(err, diffusion.ErrPromptTooLong):
+		return job.Errorf(job.InvalidJob, "prompt: %s", diffusion.ErrPromptTooLong)
 	case errors.Is(err, scheduler.ErrUnsupported), errors.Is(err, scheduler.ErrSteps), errors.Is(err, scheduler.ErrUnknown):
 		return job.Errorf(job.InvalidJob, "scheduler, steps: %s", err)
 	default:

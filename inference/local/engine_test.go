@@ -67,6 +67,10 @@ func TestRefusals(t *testing.T) {
 		{"empty", func(r *inference.Request) { photo(r.Job) }, job.InputInvalid, "input: "},
 		{"truncated", func(r *inference.Request) { photo(r.Job); p := encodePNG(t, 64, 64); r.Input = p[:len(p)/2] }, job.InputInvalid, "input: "},
 		{"huge", func(r *inference.Request) { photo(r.Job); r.Input = hugePNG(t) }, job.InputTooLarge, "input: "},
+		{"long prompt", func(r *inference.Request) {
+			r.Job.PromptSyntax, r.Job.Prompt = new(job.Weighted), new(strings.Repeat("BREAK a ", 40))
+		}, job.InvalidJob, "32 chunks"},
+		{"second prompt", func(r *inference.Request) { r.Job.Prompt2, r.Job.Crop = new("x"), new([2]int{}) }, job.InvalidJob, "prompt_2, negative_prompt_2: the model has no second text encoder; original_size"},
 		{"wrong kind of model", func(r *inference.Request) { r.Job.Model = "pix2pix" }, job.InvalidJob, "image-to-image alone"},
 		{"inpaint model", func(r *inference.Request) { r.Job.Model = "inpaint9" }, job.InvalidJob, "inpaint alone"},
 	}
@@ -103,7 +107,7 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := job.Parameters{
-		Width: 64, Height: 64, Steps: 1, Seed: 0xba7816bf, Images: 1, Scheduler: "euler-a",
+		PromptSyntax: job.Plain, Width: 64, Height: 64, Steps: 1, Seed: 0xba7816bf, Images: 1, Scheduler: "euler-a",
 		Output: job.EffectiveOutput{Format: job.PNG, Quality: 90},
 	}
 	if diff := cmp.Diff(want, result.Parameters); diff != "" {
@@ -194,6 +198,54 @@ func TestProgress(t *testing.T) {
 	// PNDM calls the model six times for five steps.
 	if diff := cmp.Diff([]int{0, 0, 1, 2, 3, 4, 5}, steps); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// What weights and chunks do to the numbers, the tokenizer's tests show; here
+// it shows that they arrive.
+func TestWeightedPrompts(t *testing.T) {
+	e := open(t)
+	picture := func(model, prompt string, syntax job.Syntax, change func(*job.Job)) []byte {
+		j := small("a")
+		j.Model, j.Seed, j.Prompt, j.PromptSyntax = model, new(int64(3)), &prompt, &syntax
+		change(j)
+		result, err := e.Generate(t.Context(), inference.Request{Job: j})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return result.Images[0].Data
+	}
+	same := func(*job.Job) {}
+	plain := picture("sd1", "a red circle", job.Plain, same)
+	long := strings.Repeat("a small red circle on a blue background ", 12)
+	for name, tt := range map[string]struct {
+		got   []byte
+		equal bool
+	}{
+		"no weights":    {picture("sd1", "a red circle", job.Weighted, same), true},
+		"weight of one": {picture("sd1", "a (red:1.0) circle", job.Weighted, same), true},
+		"a weight":      {picture("sd1", "a (red:1.3) circle", job.Weighted, same), false},
+		"plain":         {picture("sd1", "a (red:1.3) circle", job.Plain, same), false},
+		"two chunks":    {picture("sd1", "a red circle BREAK a red circle", job.Weighted, same), false},
+	} {
+		if got := bytes.Equal(tt.got, plain); got != tt.equal {
+			t.Errorf("%s: equal to plain: %v", name, got)
+		}
+	}
+	if bytes.Equal(picture("sd1", long, job.Plain, same), picture("sd1", long, job.Weighted, same)) {
+		t.Error("a long prompt is cut though it is weighted")
+	}
+	sdxl := picture("sdxl", long, job.Weighted, func(j *job.Job) { j.NegativePrompt = new("blue") })
+	for name, change := range map[string]func(*job.Job){
+		"second prompt":          func(j *job.Job) { j.Prompt2 = new("a star") },
+		"second negative prompt": func(j *job.Job) { j.NegativePrompt2 = new("a star") },
+		"original size":          func(j *job.Job) { j.OriginalSize = new([2]int{512, 64}) },
+		"target size":            func(j *job.Job) { j.TargetSize = new([2]int{64, 512}) },
+		"crop":                   func(j *job.Job) { j.Crop = new([2]int{300, 0}) },
+	} {
+		if bytes.Equal(sdxl, picture("sdxl", long, job.Weighted, func(j *job.Job) { j.NegativePrompt = new("blue"); change(j) })) {
+			t.Errorf("SDXL's %s changes nothing", name)
+		}
 	}
 }
 

@@ -82,6 +82,9 @@ func resolve(j *job.Job, l *loaded, limits job.Limits, photo *image.NRGBA) (prep
 		Kind:          j.Kind,
 		Prompt:        *j.Prompt,
 		Negative:      either(j.NegativePrompt, d.NegativePrompt),
+		Prompt2:       j.Prompt2,
+		Negative2:     j.NegativePrompt2,
+		Weighted:      pick(j.PromptSyntax, nil, job.Plain) == job.Weighted,
 		Steps:         pick(j.Steps, capped(d.Steps, limits.Steps), 0),
 		Guidance:      pick(j.GuidanceScale, d.GuidanceScale, 0),
 		Rescale:       pick(j.GuidanceRescale, d.GuidanceRescale, 0),
@@ -98,7 +101,10 @@ func resolve(j *job.Job, l *loaded, limits job.Limits, photo *image.NRGBA) (prep
 		add("%s", err)
 	}
 	t.Width, t.Height = size(j, d.Width, d.Height, l.pipeline, limits, photo)
-	t.OriginalSize, t.TargetSize = [2]int{t.Width, t.Height}, [2]int{t.Width, t.Height}
+	t.OriginalSize = pick(j.OriginalSize, nil, [2]int{t.Width, t.Height})
+	t.TargetSize = pick(j.TargetSize, nil, [2]int{t.Width, t.Height})
+	t.Crop = pick(j.Crop, nil, [2]int{})
+	checkSDXL(j, l.pipeline, add)
 	checkMultiple(j, l.pipeline.Multiple(), add)
 	if j.Kind.NeedsInput() && int(float64(t.Steps)*t.Strength) < 1 {
 		add("steps, strength: %d steps x strength %v leaves no step; it must be at least 1", t.Steps, t.Strength)
@@ -116,7 +122,7 @@ func resolve(j *job.Job, l *loaded, limits job.Limits, photo *image.NRGBA) (prep
 
 	parameters := job.Parameters{
 		Width: t.Width, Height: t.Height, Steps: t.Steps, GuidanceScale: t.Guidance, GuidanceRescale: t.Rescale, Seed: t.Seeds[0],
-		Images: images, Scheduler: name, ClipSkip: t.ClipSkip,
+		Images: images, Scheduler: name, ClipSkip: t.ClipSkip, PromptSyntax: pick(j.PromptSyntax, nil, job.Plain),
 		Output: job.EffectiveOutput{Format: job.PNG, Quality: defaultQuality},
 	}
 	if j.Kind.NeedsInput() {
@@ -125,11 +131,24 @@ func resolve(j *job.Job, l *loaded, limits job.Limits, photo *image.NRGBA) (prep
 	if l.pipeline.EditsPhotos() {
 		parameters.Strength, parameters.ImageGuidanceScale = nil, &t.ImageGuidance
 	}
+	if l.pipeline.TakesSizes() {
+		parameters.OriginalSize, parameters.TargetSize, parameters.Crop = &t.OriginalSize, &t.TargetSize, &t.Crop
+	}
 	if j.Output != nil {
 		parameters.Output.Format = pick(j.Output.Format, nil, job.PNG)
 		parameters.Output.Quality = pick(j.Output.Quality, nil, defaultQuality)
 	}
 	return prepared{task: t, parameters: parameters}, nil
+}
+
+// checkSDXL refuses what only SDXL understands where it would be passed over.
+func checkSDXL(j *job.Job, p *diffusion.Pipeline, add func(string, ...any)) {
+	if (j.Prompt2 != nil || j.NegativePrompt2 != nil) && !p.TwoPrompts() {
+		add("prompt_2, negative_prompt_2: the model has no second text encoder")
+	}
+	if (j.OriginalSize != nil || j.TargetSize != nil || j.Crop != nil) && !p.TakesSizes() {
+		add("original_size, target_size, crop: the model takes none; only SDXL does")
+	}
 }
 
 // checkMultiple refuses sides that the model cannot make, naming the nearest

@@ -35,9 +35,9 @@ func half(v float32) uint16 {
 		return sign | 0x7c00
 	case bits < subnormal:
 		sum := math.Float32frombits(bits) + math.Float32frombits(magic)
-		return sign | uint16(math.Float32bits(sum)-magic)
+		return sign | uint16(math.Float32bits(sum)-magic) //nolint:gosec // below 1<<11
 	default:
-		return sign | uint16((bits+rebias+bits>>13&1)>>13)
+		return sign | uint16((bits+rebias+bits>>13&1)>>13) //nolint:gosec // below 1<<15
 	}
 }
 
@@ -46,7 +46,7 @@ func half(v float32) uint16 {
 var wide = func() *[1 << 16]float32 {
 	var t [1 << 16]float32
 	for i := range t {
-		t[i] = float16.Frombits(uint16(i)).Float32() //nolint:gosec // i is below 1<<16
+		t[i] = float16.Frombits(uint16(i)).Float32()
 	}
 	return &t
 }()
