@@ -17,6 +17,50 @@ type Engine interface {
 	Generate(ctx context.Context, r Request) (*Result, error)
 }
 
+// Host is an engine that can be looked after: by the supervisor that spreads
+// jobs, and by operators.
+type Host interface {
+	Engine
+
+	// WarmUp loads the model and makes a picture of the size, so that the first
+	// job does not wait for it, and what it takes is known.
+	WarmUp(ctx context.Context, w WarmUp) error
+
+	// Status says what the engine runs on and what it holds.
+	Status(ctx context.Context) (Status, error)
+}
+
+// WarmUp names what shall be ready before the first job. Zero sizes are the
+// model's own.
+type WarmUp struct {
+	Model  string `json:"model"`
+	Width  int    `json:"width,omitempty"`
+	Height int    `json:"height,omitempty"`
+	Images int    `json:"images,omitempty"`
+	// Pin keeps the model in memory for good.
+	Pin bool `json:"pin,omitempty"`
+}
+
+// Status is an engine as it stands.
+type Status struct {
+	Engine job.EngineInfo `json:"engine"`
+	// Slots is how many jobs it works on at once, Busy how many it has.
+	Slots int `json:"slots"`
+	Busy  int `json:"busy"`
+	// Models are those in memory, the last used first.
+	Models []LoadedModel `json:"models"`
+	// Memory is in bytes; a budget of 0 is unbounded.
+	MemoryBudget int64 `json:"memory_budget"`
+	MemoryUsed   int64 `json:"memory_used"`
+}
+
+// LoadedModel is a model in an engine's memory.
+type LoadedModel struct {
+	Name   string `json:"name"`
+	Bytes  int64  `json:"bytes"`
+	Pinned bool   `json:"pinned"`
+}
+
 // Request is one job for an engine.
 type Request struct {
 	// Job is valid by job.Validate; what depends on the model the engine
