@@ -23,9 +23,8 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	_ = os.Setenv("XDG_CACHE_HOME", cache) // the user's own stays as it is
-	status := m.Run()
+	m.Run()
 	_ = os.RemoveAll(cache)
-	os.Exit(status)
 }
 
 // copyModel copies one of the tests' models into a folder of its own.
