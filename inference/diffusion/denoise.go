@@ -26,6 +26,8 @@ type row struct {
 
 	// prediction is what the samples' predictions are combined into.
 	prediction []float32
+	// parts are the samples' predictions, where they come from several calls.
+	parts []float32
 }
 
 // sample is what the UNet is told beside the latents; it stays the same over
@@ -48,18 +50,28 @@ func (r *row) done() bool { return r.state.Done() }
 type denoiser struct {
 	unet                  *unet
 	height, width, tokens int
-	drawer                *drawer
+	// most bounds the samples of one call; 0 is no bound.
+	most   int
+	drawer *drawer
 
-	// conditioned are the rows whose conditions the tensors hold.
-	conditioned []*row
+	// conditioned are the samples whose conditions the tensors hold.
+	conditioned []span
 	group       []*row
+	spans       []span
+}
+
+// span is the samples of a row that one call of the UNet takes: all of them,
+// unless the device has too little memory.
+type span struct {
+	*row
+	first, count int
 }
 
 // step advances every row by one call of the UNet. Rows of equal timestep share
 // a call; so do all rows where the model takes a timestep per sample.
 func (d *denoiser) step(stop *onnx.Stop, rows []*row) error {
 	if d.unet.perSample {
-		return d.call(stop, rows)
+		return d.calls(stop, rows)
 	}
 	for i, r := range rows {
 		t := r.state.Timestep()
@@ -72,29 +84,50 @@ func (d *denoiser) step(stop *onnx.Stop, rows []*row) error {
 				d.group = append(d.group, o)
 			}
 		}
-		if err := d.call(stop, d.group); err != nil {
+		if err := d.calls(stop, d.group); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d *denoiser) call(stop *onnx.Stop, rows []*row) error {
+// calls advances the rows in as many calls as the bound on samples asks for.
+func (d *denoiser) calls(stop *onnx.Stop, rows []*row) error {
+	d.spans = d.spans[:0]
 	samples := 0
 	for _, r := range rows {
-		samples += len(r.samples)
+		for first := 0; first < len(r.samples); {
+			count := len(r.samples) - first
+			if d.most > 0 {
+				// A row is kept whole where it can be: calls of one shape cost less.
+				if samples > 0 && samples+count > d.most {
+					if err := d.call(stop, d.spans, samples); err != nil {
+						return err
+					}
+					d.spans, samples = d.spans[:0], 0
+				}
+				count = min(count, d.most)
+			}
+			d.spans = append(d.spans, span{r, first, count})
+			samples += count
+			first += count
+		}
 	}
+	return d.call(stop, d.spans, samples)
+}
+
+func (d *denoiser) call(stop *onnx.Stop, spans []span, samples int) error {
 	before := d.unet.binding
 	binding, err := d.unet.bind(unetShape{samples, d.height, d.width, d.tokens})
 	if err != nil {
 		return fmt.Errorf("prepare unet: %w", err)
 	}
-	if binding != before || !slices.Equal(rows, d.conditioned) {
-		d.condition(binding, rows)
-		d.conditioned = append(d.conditioned[:0], rows...)
+	if binding != before || !slices.Equal(spans, d.conditioned) {
+		d.condition(binding, spans)
+		d.conditioned = append(d.conditioned[:0], spans...)
 	}
-	d.feed(binding, rows)
-	drawing := d.drawer.begin(rows)
+	d.feed(binding, spans)
+	drawing := d.drawer.begin(spans)
 	err = binding.Run(stop)
 	if drawing {
 		d.drawer.await()
@@ -102,29 +135,38 @@ func (d *denoiser) call(stop *onnx.Stop, rows []*row) error {
 	if err != nil {
 		return fmt.Errorf("run unet: %w", err)
 	}
-	d.advance(binding, rows)
+	d.advance(binding, spans)
 	return nil
 }
 
-// advance takes every row's step by what the UNet predicted.
-func (d *denoiser) advance(binding *onnx.Binding, rows []*row) {
+// advance takes every row's step by what the UNet predicted, once it has
+// predicted all of the row's samples.
+func (d *denoiser) advance(binding *onnx.Binding, spans []span) {
 	out := binding.Tensor(d.unet.output).Floats()
-	for _, r := range rows {
-		n := len(r.samples) * len(r.latents)
-		r.guidance.combine(r.prediction, out[:n])
-		out = out[n:]
-		r.state.Step(r.latents, r.prediction, r.noise)
-		if r.afterStep != nil {
-			r.afterStep(r)
+	for _, s := range spans {
+		n := len(s.latents)
+		predicted := out[:s.count*n]
+		out = out[s.count*n:]
+		if s.count < len(s.samples) {
+			s.parts = append(s.parts[:s.first*n], predicted...)
+			if s.first+s.count < len(s.samples) {
+				continue
+			}
+			predicted = s.parts
+		}
+		s.guidance.combine(s.prediction, predicted)
+		s.state.Step(s.latents, s.prediction, s.noise)
+		if s.afterStep != nil {
+			s.afterStep(s.row)
 		}
 	}
 }
 
 // condition writes what stays the same over the steps.
-func (d *denoiser) condition(b *onnx.Binding, rows []*row) {
+func (d *denoiser) condition(b *onnx.Binding, spans []span) {
 	i := 0
-	for _, r := range rows {
-		for _, s := range r.samples {
+	for _, r := range spans {
+		for _, s := range r.samples[r.first : r.first+r.count] {
 			put(b, d.unet.hidden, i, s.hidden)
 			put(b, d.unet.pooled, i, s.pooled)
 			put(b, d.unet.timeIDs, i, s.timeIDs)
@@ -144,15 +186,15 @@ func put(b *onnx.Binding, name string, i int, values []float32) {
 }
 
 // feed writes the latents and the timesteps.
-func (d *denoiser) feed(b *onnx.Binding, rows []*row) {
+func (d *denoiser) feed(b *onnx.Binding, spans []span) {
 	in := b.Tensor(d.unet.sample).Floats()
 	timestep := b.Tensor(d.unet.timestep)
 	stride := int(d.unet.channels) * d.height * d.width
 	i := 0
-	for _, r := range rows {
+	for _, r := range spans {
 		first := in[i*stride : i*stride+len(r.latents)]
 		r.state.ScaleInput(first, r.latents)
-		for k := range r.samples {
+		for k := range r.count {
 			if k > 0 {
 				copy(in[(i+k)*stride:], first)
 			}
@@ -160,10 +202,10 @@ func (d *denoiser) feed(b *onnx.Binding, rows []*row) {
 				timestep.SetNumber(i+k, r.state.Timestep())
 			}
 		}
-		i += len(r.samples)
+		i += r.count
 	}
 	if !d.unet.perSample {
-		timestep.SetNumber(0, rows[0].state.Timestep())
+		timestep.SetNumber(0, spans[0].state.Timestep())
 	}
 }
 

@@ -38,16 +38,16 @@ func (s *stepNoise) draw(n int) {
 
 // drawer draws ahead for rows in a goroutine of its own.
 type drawer struct {
-	rows chan []*row
-	done chan struct{}
+	spans chan []span
+	done  chan struct{}
 }
 
 func newDrawer() *drawer {
-	d := &drawer{rows: make(chan []*row), done: make(chan struct{})}
+	d := &drawer{spans: make(chan []span), done: make(chan struct{})}
 	go func() {
 		defer close(d.done)
-		for rows := range d.rows {
-			for _, r := range rows {
+		for spans := range d.spans {
+			for _, r := range spans {
 				if r.noise.wanted() {
 					r.noise.draw(len(r.latents))
 				}
@@ -59,10 +59,10 @@ func newDrawer() *drawer {
 }
 
 // begin lets it draw for the rows if any wants it; await must then follow.
-func (d *drawer) begin(rows []*row) (await bool) {
-	for _, r := range rows {
+func (d *drawer) begin(spans []span) (await bool) {
+	for _, r := range spans {
 		if r.noise.wanted() {
-			d.rows <- rows
+			d.spans <- spans
 			return true
 		}
 	}
@@ -73,6 +73,6 @@ func (d *drawer) await() { <-d.done }
 
 // close ends the goroutine.
 func (d *drawer) close() {
-	close(d.rows)
+	close(d.spans)
 	<-d.done
 }

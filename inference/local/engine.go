@@ -134,7 +134,7 @@ func (e *Engine) Generate(ctx context.Context, r inference.Request) (*inference.
 
 func (e *Engine) generate(ctx context.Context, d *device, r inference.Request, watch *stopwatch) (*inference.Result, error) {
 	watch.enter(job.Progress{Stage: job.StageLoad})
-	l, err := e.load(d, r.Job.Model)
+	l, err := e.load(ctx, d, r.Job.Model)
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +164,7 @@ func (e *Engine) generate(ctx context.Context, d *device, r inference.Request, w
 }
 
 // load gives the model, loading it if the device does not have it.
-func (e *Engine) load(d *device, name string) (*loaded, error) {
+func (e *Engine) load(ctx context.Context, d *device, name string) (*loaded, error) {
 	if l, ok := d.pipelines[name]; ok {
 		return l, nil
 	}
@@ -175,11 +175,15 @@ func (e *Engine) load(d *device, name string) (*loaded, error) {
 	if err != nil {
 		return nil, loadError(err)
 	}
+	if err := model.Check(); err != nil {
+		return nil, loadError(err)
+	}
 	start := time.Now()
-	// The digest of a large model takes as long as loading it: both at once.
+	// Hashing a large model takes as long as loading it: both at once, and
+	// nothing is run before both are done.
 	digests := make(chan digest, 1)
 	go func() {
-		sum, err := model.Digest()
+		sum, err := model.Verify(ctx)
 		digests <- digest{sum, err}
 	}()
 	pipeline, err := diffusion.Open(e.runtime, diffusion.Files{FS: model.FS, Dir: model.Dir}, d.sessions)
