@@ -59,14 +59,14 @@ func (p *Processor) Process(ctx context.Context, j *job.Job, a job.Attempt, repo
 	case !errors.Is(err, storage.ErrNotFound):
 		return job.Outcome{}, unavailable(err, "the record of the job cannot be looked up")
 	case cancelled(ctx):
-		return p.cancel(ctx, j, a)
+		return p.Cancel(ctx, j, a)
 	}
 
 	record, err = p.attempt(ctx, j, a, report)
 	if err != nil {
 		p.withdraw(ctx, j.ID, a)
 		if cancelled(ctx) {
-			return p.cancel(ctx, j, a)
+			return p.Cancel(ctx, j, a)
 		}
 		if ctx.Err() != nil {
 			return job.Outcome{}, context.Cause(ctx)
@@ -85,7 +85,8 @@ func (p *Processor) Refuse(ctx context.Context, j *job.Job, a job.Attempt, reaso
 	return p.settle(ctx, j, p.record.Failed(j, a, reason))
 }
 
-func (p *Processor) cancel(ctx context.Context, j *job.Job, a job.Attempt) (job.Outcome, error) {
+// Cancel records that the job was cancelled, unless it has an outcome already.
+func (p *Processor) Cancel(ctx context.Context, j *job.Job, a job.Attempt) (job.Outcome, error) {
 	settle, release := context.WithTimeout(context.WithoutCancel(ctx), settling)
 	defer release()
 	return p.settle(settle, j, p.record.cancelled(j, a))

@@ -151,29 +151,75 @@ func (c *Client) Status(ctx context.Context, id string) (Status, error) {
 // waiting finds the task of a job that has no status yet: one from a producer
 // that is not this client.
 func (c *Client) waiting(id string) (Status, error) {
+	task, err := c.task(id)
+	if err != nil {
+		return Status{}, err
+	}
+	status := Status{ID: id, Queue: task.Queue, State: job.Queued}
+	if task.State == asynq.TaskStateActive {
+		status.State = job.Running
+	}
+	return status, nil
+}
+
+// task finds the asynq task of a job; ErrUnknownJob if there is none.
+func (c *Client) task(id string) (*asynq.TaskInfo, error) {
 	queues, err := c.inspector.Queues()
 	if err != nil {
-		return Status{}, unavailable("list queues", err)
+		return nil, unavailable("list queues", err)
 	}
 	for _, queue := range queues {
 		task, err := c.inspector.GetTaskInfo(queue, id)
 		switch {
-		case errors.Is(err, asynq.ErrTaskNotFound), errors.Is(err, asynq.ErrQueueNotFound):
-			continue
-		case err != nil:
-			return Status{}, unavailable("find task", err)
+		case err == nil:
+			return task, nil
+		case !errors.Is(err, asynq.ErrTaskNotFound) && !errors.Is(err, asynq.ErrQueueNotFound):
+			return nil, unavailable("find task", err)
 		}
-		status := Status{ID: id, Queue: queue, State: job.Queued}
-		if task.State == asynq.TaskStateActive {
-			status.State = job.Running
-		}
-		return status, nil
 	}
-	return Status{}, ErrUnknownJob
+	return nil, ErrUnknownJob
+}
+
+// Waiting gives a job that no worker holds, as far as it can be read; it is nil
+// when a worker has it or there is none.
+func (c *Client) Waiting(id string) (*job.Job, error) {
+	task, err := c.task(id)
+	if errors.Is(err, ErrUnknownJob) || err == nil && task.State == asynq.TaskStateActive {
+		return nil, nil //nolint:nilnil // said above
+	}
+	if err != nil {
+		return nil, err
+	}
+	j, _ := job.Decode(task.Payload) // what it cannot be made of does not matter to who ends it
+	j.ID = id
+	return j, nil
+}
+
+// Withdraw takes a waiting job out of its queue after its outcome was recorded,
+// and publishes the outcome. A worker that takes it meanwhile finds the record.
+func (c *Client) Withdraw(ctx context.Context, id string, outcome job.Outcome) error {
+	task, err := c.task(id)
+	switch {
+	case err == nil:
+		err = c.inspector.DeleteTask(task.Queue, id)
+		if err != nil && !errors.Is(err, asynq.ErrTaskNotFound) {
+			return nil //nolint:nilerr // a worker has it now, and will end it
+		}
+	case !errors.Is(err, ErrUnknownJob):
+		return err
+	}
+	status, err := c.statuses.get(ctx, id)
+	if err != nil && !errors.Is(err, ErrUnknownJob) {
+		return err
+	}
+	status.ID, status.State, status.Stage, status.ErrorCode, status.ResultKey = id, outcome.State, "", outcome.Code, outcome.RecordKey
+	_, err = c.statuses.put(ctx, status)
+	return err
 }
 
 // Cancel asks that a job ends, wherever it is, and returns how it stood: the
-// worker that has it, or that takes it next, ends it. ErrFinished, with the
+// worker that has it, or that takes it next, ends it; with Waiting and Withdraw
+// the caller can end one that no worker has. ErrFinished, with the
 // status, if there is nothing left to end; ErrUnknownJob.
 func (c *Client) Cancel(ctx context.Context, id string) (Status, error) {
 	status, err := c.Status(ctx, id)

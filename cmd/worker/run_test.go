@@ -286,6 +286,22 @@ func TestEnqueueWaitStatusCancel(t *testing.T) {
 	s.clean("no prompt holds this")
 }
 
+// TestCancelWithoutWorker: a job that nobody has is ended by the command.
+func TestCancelWithoutWorker(t *testing.T) {
+	s := newStation(t)
+	photo := filepath.Join(golden, "photo-64x64-0.png")
+	s.must(0, "enqueue", "--id", "waiting", "--model", "sd1", "--prompt", "x", "--input", photo)
+	stdout, _ := s.must(0, "cancel", "waiting", "--json")
+	if status := lines[queue.Status](t, stdout); status[0].State != job.Cancelled {
+		t.Errorf("status is %s", stdout)
+	}
+	if r := s.record("waiting"); r.State != job.Cancelled {
+		t.Errorf("record is %+v", r)
+	}
+	s.clean("no prompt holds this")
+	s.must(1, "cancel", "waiting")
+}
+
 // TestHandBack: a worker that is told to stop gives an unfinished job back, and
 // another one makes it.
 func TestHandBack(t *testing.T) {

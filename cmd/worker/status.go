@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"github.com/imgus/worker/configs"
 	"github.com/imgus/worker/job"
+	"github.com/imgus/worker/processor"
 	"github.com/imgus/worker/queue"
 )
 
@@ -42,30 +45,62 @@ func (a *app) cancelCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "cancel ID",
 		Short: "Cancel a job",
-		Long: `Asks that the job ends: the worker that has it stops within a step, one that
-takes it later does not begin. A job that has ended already is shown as it
-stands, with exit status 1.`,
+		Long: `Ends a job: one that waits at once; one that a worker has within a denoising
+step. Nothing of it becomes visible afterwards. A job that has ended already is
+shown as it stands, with exit status 1.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			id := given[0]
 			if !job.ValidID(id) {
 				return usage("%q is no job id", id)
 			}
-			return a.withClient(func(client *queue.Client) error {
-				status, err := client.Cancel(cmd.Context(), id)
-				if err != nil && !errors.Is(err, queue.ErrFinished) {
-					return fmt.Errorf("job %s: %w", id, err)
-				}
-				if printErr := a.printStatus(status); printErr != nil {
-					return printErr
-				}
-				if err != nil {
-					return failed()
-				}
-				return nil
-			})
+			return a.withClient(func(client *queue.Client) error { return a.cancel(cmd.Context(), client, id) })
 		},
 	}
+}
+
+func (a *app) cancel(ctx context.Context, client *queue.Client, id string) error {
+	status, err := client.Cancel(ctx, id)
+	if err != nil && !errors.Is(err, queue.ErrFinished) {
+		return fmt.Errorf("job %s: %w", id, err)
+	}
+	if err == nil {
+		if err := a.cancelWaiting(ctx, client, id); err != nil {
+			return err
+		}
+		if status, err = client.Status(ctx, id); err != nil {
+			return fmt.Errorf("job %s: %w", id, err)
+		}
+		return a.printStatus(status)
+	}
+	if err := a.printStatus(status); err != nil {
+		return err
+	}
+	return failed()
+}
+
+// cancelWaiting records that a job was cancelled which no worker has. Without a
+// storage the mark has to do, which the worker finds that takes the job.
+func (a *app) cancelWaiting(ctx context.Context, client *queue.Client, id string) error {
+	c, err := a.load(configs.NeedStorage)
+	if err != nil {
+		return nil //nolint:nilerr // said above
+	}
+	j, err := client.Waiting(id)
+	if err != nil || j == nil {
+		return err
+	}
+	bucket, err := openBucket(c.Storage)
+	if err != nil {
+		return err
+	}
+	defer bucket.Close()
+	p := processor.New(processor.Options{Bucket: bucket, Record: recordOptions(c.Record), Log: a.logger(c.Log)})
+	outcome, err := p.Cancel(ctx, j, job.Attempt{ID: queue.NewID()})
+	if err != nil {
+		return err
+	}
+	return client.Withdraw(ctx, id, outcome)
 }
 
 // withClient opens the queue's client for one command.
