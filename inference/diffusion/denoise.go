@@ -56,7 +56,7 @@ type denoiser struct {
 
 	// conditioned are the samples whose conditions the tensors hold.
 	conditioned []span
-	group       []*row
+	left, group []*row
 	spans       []span
 }
 
@@ -73,17 +73,17 @@ func (d *denoiser) step(stop *onnx.Stop, rows []*row) error {
 	if d.unet.perSample {
 		return d.calls(stop, rows)
 	}
-	for i, r := range rows {
-		t := r.state.Timestep()
-		if slices.ContainsFunc(rows[:i], func(o *row) bool { return o.state.Timestep() == t }) {
-			continue // it went with an earlier row's group
-		}
+	d.left = append(d.left[:0], rows...)
+	for len(d.left) > 0 {
+		t := d.left[0].state.Timestep()
 		d.group = d.group[:0]
-		for _, o := range rows[i:] {
-			if o.state.Timestep() == t {
-				d.group = append(d.group, o)
+		d.left = slices.DeleteFunc(d.left, func(r *row) bool {
+			if r.state.Timestep() != t {
+				return false
 			}
-		}
+			d.group = append(d.group, r)
+			return true
+		})
 		if err := d.calls(stop, d.group); err != nil {
 			return err
 		}

@@ -81,3 +81,32 @@ func (s *Stepper) Close() error {
 	s.stop.Close()
 	return s.d.unet.close()
 }
+
+// Tiles cuts a side of a picture into tiles: where they begin, their size, and
+// the weight of each over its elements.
+func Tiles(length int, share float64, scale int) (starts []int, size int, weights [][]float32) {
+	a := newAxis(length, share)
+	for i := range a.starts {
+		weights = append(weights, a.weights(i, scale))
+	}
+	return a.starts, a.size, weights
+}
+
+// CheckElements reports whether the VAE can take so many latents at once.
+var CheckElements = checkElements
+
+// Encode gives the mean of a photo's latents, and Decode pixels of latents as
+// the VAE has them.
+func (p *Pipeline) Encode(stop *onnx.Stop, pixels []float32, h, w int, tile float64) ([]float32, error) {
+	x, err := p.vae.encode(stop, pixels, h, w, tile)
+	return x.mean, err
+}
+
+// Decode gives the pixels of latents.
+func (p *Pipeline) Decode(stop *onnx.Stop, latents []float32, h, w int, tile float64) ([]float32, error) {
+	x, err := p.vae.decode(stop, latents, h, w, tile)
+	return clone(x), err
+}
+
+// Scale is the factor between the VAE's latents and the UNet's.
+func (p *Pipeline) Scale() float32 { return p.vae.scale }

@@ -56,6 +56,13 @@ type Task struct {
 	// Photo has 3 x Height x Width values in [-1, 1]; Mask has Height x Width,
 	// 1 where to paint anew.
 	Photo, Mask []float32
+
+	// MaxBatch bounds the samples that the UNet takes at once, where memory is
+	// short; 0 is no bound. It does not change the pictures.
+	MaxBatch int
+	// Tile is how much of each side the VAE takes at once, where memory is
+	// short; 0 is the whole. It changes pixels a little.
+	Tile float64
 }
 
 // Open loads the pipeline's components onto a device.
@@ -156,6 +163,18 @@ func (p *Pipeline) TakesSizes() bool { return p.unet.timeIDs != "" }
 // (instruct-pix2pix): it has an image guidance scale in place of a strength.
 func (p *Pipeline) EditsPhotos() bool { return p.unet.channels == channelsPix2Pix }
 
+// Samples is how many samples of the UNet's batch an image of the task takes.
+func (p *Pipeline) Samples(t Task) int {
+	switch {
+	case !p.guided(t):
+		return 1
+	case p.EditsPhotos():
+		return 3
+	default:
+		return 2
+	}
+}
+
 // Supports reports why the model cannot do the task, if so.
 func (p *Pipeline) Supports(t Task) error {
 	kind := t.Kind
@@ -202,7 +221,7 @@ func (p *Pipeline) Generate(ctx context.Context, t Task, progress func(job.Progr
 	}
 	progress(job.Progress{Stage: job.StageVAE})
 	for i, r := range rows {
-		pixels, err := p.vae.decode(stop, r.latents, t.Height/p.vae.factor(), t.Width/p.vae.factor())
+		pixels, err := p.vae.decode(stop, r.latents, t.Height/p.vae.factor(), t.Width/p.vae.factor(), t.Tile)
 		if err != nil {
 			return err
 		}
@@ -218,7 +237,7 @@ func (p *Pipeline) Generate(ctx context.Context, t Task, progress func(job.Progr
 
 // denoise runs the loop until every row is done.
 func (p *Pipeline) denoise(ctx context.Context, stop *onnx.Stop, t Task, rows []*row, tokens int, progress func(job.Progress)) error {
-	d := &denoiser{unet: p.unet, height: t.Height / p.vae.factor(), width: t.Width / p.vae.factor(), tokens: tokens, drawer: newDrawer()}
+	d := &denoiser{unet: p.unet, height: t.Height / p.vae.factor(), width: t.Width / p.vae.factor(), tokens: tokens, most: t.MaxBatch, drawer: newDrawer()}
 	defer d.drawer.close()
 	steps, calls := t.Steps, rows[0].calls
 	if t.Kind.NeedsInput() && !p.EditsPhotos() {

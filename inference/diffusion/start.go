@@ -63,7 +63,7 @@ func (p *Pipeline) encodePhoto(stop *onnx.Stop, t Task) (photo, masked posterior
 		return photo, masked, nil
 	}
 	h, w := t.Height/p.vae.factor(), t.Width/p.vae.factor()
-	if photo, err = p.vae.encode(stop, t.Photo, h, w); err != nil || t.Kind != job.Inpaint {
+	if photo, err = p.vae.encode(stop, t.Photo, h, w, t.Tile); err != nil || t.Kind != job.Inpaint {
 		return photo, masked, err
 	}
 	kept := clone(t.Photo)
@@ -72,7 +72,7 @@ func (p *Pipeline) encodePhoto(stop *onnx.Stop, t Task) (photo, masked posterior
 			kept[i] = 0
 		}
 	}
-	masked, err = p.vae.encode(stop, kept, h, w)
+	masked, err = p.vae.encode(stop, kept, h, w, t.Tile)
 	return photo, masked, err
 }
 

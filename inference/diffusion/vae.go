@@ -144,12 +144,10 @@ type posterior struct {
 }
 
 // encode encodes pixels, 3 x height x width in [-1, 1], into latents of height
-// h and width w.
-func (v *vae) encode(stop *onnx.Stop, pixels []float32, h, w int) (posterior, error) {
-	f := int64(v.factor())
+// h and width w, in tiles of that share of the sides unless it is zero.
+func (v *vae) encode(stop *onnx.Stop, pixels []float32, h, w int, tile float64) (posterior, error) {
 	channels := v.encoder.channels()
-	in := []int64{1, 3, int64(h) * f, int64(w) * f}
-	out, err := v.encoder.run(stop, pixels, in, []int64{1, channels, int64(h), int64(w)})
+	out, err := v.encoder.runPlanes(stop, pixels, h, w, tile, plane{3, v.factor()}, plane{int(channels), 1})
 	if err != nil {
 		return posterior{}, fmt.Errorf("encode photo: %w", err)
 	}
@@ -196,35 +194,29 @@ func (v *vae) fromLatent(x float32, c int) float32 {
 	return x/v.scale + v.shift
 }
 
-// decode decodes latents into pixels, 3 x height x width about [-1, 1]. The
-// pixels are valid until the next call.
-func (v *vae) decode(stop *onnx.Stop, latents []float32, h, w int) ([]float32, error) {
+// decode decodes latents into pixels, 3 x height x width about [-1, 1], in tiles
+// of that share of the sides unless it is zero. The pixels are valid until the
+// next call.
+func (v *vae) decode(stop *onnx.Stop, latents []float32, h, w int, tile float64) ([]float32, error) {
 	x := make([]float32, len(latents))
 	for i, z := range latents {
 		x[i] = v.fromLatent(z, i*latentChannels/len(latents))
 	}
-	f := int64(v.factor())
-	in, out := []int64{1, latentChannels, int64(h), int64(w)}, []int64{1, 3, int64(h) * f, int64(w) * f}
-	pixels, err := v.decoder.run(stop, x, in, out)
+	from, to := plane{latentChannels, 1}, plane{3, v.factor()}
+	pixels, err := v.decoder.runPlanes(stop, x, h, w, tile, from, to)
 	if err == nil && v.openWide != nil && !finite(pixels) {
-		pixels, err = v.decodeWide(stop, x, in, out)
+		// In full precision what overflows in half, as SDXL's first VAE does.
+		if v.wide == nil {
+			v.wide, err = v.openWide()
+		}
+		if err == nil {
+			pixels, err = v.wide.runPlanes(stop, x, h, w, tile, from, to)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("decode latents: %w", err)
 	}
 	return pixels, nil
-}
-
-// decodeWide decodes in full precision what overflows in half, as SDXL's first
-// VAE does.
-func (v *vae) decodeWide(stop *onnx.Stop, x []float32, in, out []int64) ([]float32, error) {
-	if v.wide == nil {
-		var err error
-		if v.wide, err = v.openWide(); err != nil {
-			return nil, err
-		}
-	}
-	return v.wide.run(stop, x, in, out)
 }
 
 func (v *vae) close() error {
