@@ -114,15 +114,39 @@ func TestLibrary(t *testing.T) {
 	}
 }
 
+// The texts are ONNX Runtime's own, of its issues and its source.
 func TestClassify(t *testing.T) {
-	for text, oom := range map[string]bool{
-		"Failed to allocate memory for requested buffer of size 1073741824": true,
-		"CUDA failure 2: out of memory":                                     true,
-		"CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED":                      true,
-		"invalid expand shape":                                              false,
+	for text, want := range map[string]error{
+		"Failed to allocate memory for requested buffer of size 1073741824":                                                          onnx.ErrOutOfMemory,
+		"CUDA failure 2: out of memory ; GPU=0 ; hostname=a ; file=cuda_allocator.cc ; line=54 ; expr=cudaMalloc((void**)&p, size);": onnx.ErrOutOfMemory,
+		"CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED":                                                                               onnx.ErrOutOfMemory,
+		"CUDA_ERROR_OUT_OF_MEMORY: out of memory":                                                                                    onnx.ErrOutOfMemory,
+		"bfc_arena.cc:359: Available memory of 1024 is smaller than requested bytes of 2048":                                         onnx.ErrOutOfMemory,
+		"std::bad_alloc": onnx.ErrOutOfMemory,
+		"CUDA failure 700: an illegal memory access was encountered ; GPU=0 ; hostname=a ; file=gpu_data_transfer.cc": onnx.ErrDeviceLost,
+		"CUDA failure 710: device-side assert triggered":                                                              onnx.ErrDeviceLost,
+		"CUDA failure 719: unspecified launch failure":                                                                onnx.ErrDeviceLost,
+		"CUDA failure 702: the launch timed out and was terminated":                                                   onnx.ErrDeviceLost,
+		"CUDA failure 214: uncorrectable ECC error encountered":                                                       onnx.ErrDeviceLost,
+		"CUDA failure 100: no CUDA-capable device is detected":                                                        onnx.ErrDeviceLost,
+		"CUDA failure 46: all CUDA-capable devices are busy or unavailable":                                           onnx.ErrDeviceLost,
+		"CUDA error cudaErrorIllegalAddress":                                                                          onnx.ErrDeviceLost,
+		"CUDA_ERROR_LAUNCH_FAILED":                                                                                    onnx.ErrDeviceLost,
+		"CUDNN failure 5000: CUDNN_STATUS_EXECUTION_FAILED: unspecified launch failure":                               onnx.ErrDeviceLost,
+		"invalid expand shape":                                                                                        nil,
+		"CUDNN failure 3000: CUDNN_STATUS_NOT_SUPPORTED":                                                              nil,
+		"CUDA failure 1: invalid argument":                                                                            nil,
+		"Non-zero status code returned while running Conv node. Name:'/conv_7001/Conv'":                               nil,
+		"Load model from m.onnx failed:Protobuf parsing failed.":                                                      nil,
+		"Exiting due to terminate flag being set to true.":                                                            nil,
+		"CUDA failure 7001: no number of an error":                                                                    nil,
+		"Non-zero status code returned while running MatMul node. Name:'/700' CUDA is fine":                           nil,
 	} {
-		if got := errors.Is(onnx.Classify(errors.New(text)), onnx.ErrOutOfMemory); got != oom {
-			t.Errorf("%q: %v", text, got)
+		got := onnx.Classify(errors.New(text))
+		for _, fault := range []error{onnx.ErrOutOfMemory, onnx.ErrDeviceLost} {
+			if errors.Is(got, fault) != (fault == want) {
+				t.Errorf("%q is %v", text, got)
+			}
 		}
 	}
 }

@@ -5,6 +5,8 @@ package onnx
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -19,6 +21,9 @@ var (
 	ErrDevice = errors.New("the device cannot be used")
 	// ErrOutOfMemory: the device has too little memory for the run.
 	ErrOutOfMemory = errors.New("the device is out of memory")
+	// ErrDeviceLost: the device, or this process's context on it, is broken for
+	// good: nothing runs on it until the process is started again.
+	ErrDeviceLost = errors.New("the device is lost")
 )
 
 // oldest is the first version of ONNX Runtime that answers to the C API of the
@@ -61,17 +66,34 @@ func (r *Runtime) Close() error {
 	return err
 }
 
+// Signs of a fault in the library's messages. A CUDA error that is "sticky" in
+// NVIDIA's words (CUDA Runtime API, error handling) comes back from every later
+// call of the process.
+var (
+	signsOfMemory = []string{
+		"Failed to allocate memory", "out of memory", "CUDA failure 2:", "CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED",
+		"CUDNN_STATUS_ALLOC_FAILED", "Available memory of", "std::bad_alloc",
+	}
+	signsOfLoss = []string{
+		"illegal memory access", "illegal address", "misaligned address", "illegal instruction", "invalid program counter", "hardware stack error",
+		"device-side assert", "unspecified launch failure", "uncorrectable ECC error", "GPU is lost", "fallen off the bus",
+		"CUDA_ERROR_", "cudaErrorIllegalAddress", "cudaErrorLaunchFailure", "cudaErrorAssert", "cudaErrorECCUncorrectable",
+	}
+	// codeOfLoss are the numbers of the same errors (cudaError_t), of which ORT
+	// writes "CUDA failure 700: ...", and of a driver that went away.
+	codeOfLoss = regexp.MustCompile(`(?:CUDA failure|CUDA error) (4|46|100|214|219|220|226|7\d\d|999)\b`)
+)
+
 // classify turns the library's error, which carries no code, into one of this
 // package's by its text.
 func classify(err error) error {
 	text := err.Error()
-	for _, sign := range []string{
-		"Failed to allocate memory", "out of memory", "CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
-		"Available memory of", "std::bad_alloc",
-	} {
-		if strings.Contains(text, sign) {
-			return fmt.Errorf("%w: %w", ErrOutOfMemory, err)
-		}
+	in := func(sign string) bool { return strings.Contains(text, sign) }
+	switch {
+	case slices.ContainsFunc(signsOfMemory, in):
+		return fmt.Errorf("%w: %w", ErrOutOfMemory, err)
+	case slices.ContainsFunc(signsOfLoss, in), codeOfLoss.MatchString(text):
+		return fmt.Errorf("%w: %w", ErrDeviceLost, err)
 	}
 	return err
 }
