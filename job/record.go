@@ -53,9 +53,6 @@ func Stages() []Stage {
 // Timings holds milliseconds by stage.
 type Timings map[Stage]int64
 
-// Add counts d to a stage.
-func (t Timings) Add(stage Stage, d time.Duration) { t[stage] += d.Milliseconds() }
-
 // Progress says what a running job does now. Step counts finished denoising
 // steps of Steps; both are zero outside the denoise stage.
 type Progress struct {
@@ -110,6 +107,9 @@ type Parameters struct {
 	OriginalSize *[2]int `json:"original_size,omitempty"`
 	TargetSize   *[2]int `json:"target_size,omitempty"`
 	Crop         *[2]int `json:"crop,omitempty"`
+	// VAETiling: the VAE worked in tiles, for want of memory, which changes
+	// pixels.
+	VAETiling bool `json:"vae_tiling,omitempty"`
 
 	Output EffectiveOutput `json:"output"`
 }
@@ -170,7 +170,8 @@ type Deletions struct {
 	Deleted []Deletion `json:"deleted"`
 }
 
-// Deletion is one thing that is gone: "input", "mask", "scratch".
+// Deletion is one thing that is gone: "input" and "mask", the objects; "buffers",
+// the worker's own copies in memory.
 type Deletion struct {
 	What string    `json:"what"`
 	At   time.Time `json:"at"`

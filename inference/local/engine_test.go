@@ -19,6 +19,7 @@ import (
 	"github.com/imgus/worker/inference"
 	"github.com/imgus/worker/inference/local"
 	"github.com/imgus/worker/inference/onnx"
+	"github.com/imgus/worker/internal/goldentest"
 	"github.com/imgus/worker/internal/testservices"
 	"github.com/imgus/worker/job"
 	"github.com/imgus/worker/models"
@@ -149,7 +150,7 @@ func TestImagesOfAJobAreThoseOfTheirSeeds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		most, mean := compare(t, decodePNG(t, img.Data), decodePNG(t, alone.Images[0].Data))
+		most, mean := goldentest.Difference(t, img.Data, alone.Images[0].Data)
 		if most > 1 || mean > 0.01 || img.Seed != int64(7+i) {
 			t.Errorf("image %d, seed %d: differs by %d, on average %.4f", i, img.Seed, most, mean)
 		}
@@ -309,12 +310,3 @@ func hasGPU() bool {
 }
 
 func crc(chunk []byte) []byte { return binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(chunk)) }
-
-func decodePNG(t *testing.T, data []byte) image.Image {
-	t.Helper()
-	img, err := png.Decode(bytes.NewReader(data))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return img
-}

@@ -1,9 +1,7 @@
 package local_test
 
 import (
-	"bytes"
 	"fmt"
-	"image/png"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -11,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/imgus/worker/inference/local"
+	"github.com/imgus/worker/internal/goldentest"
 	"github.com/imgus/worker/internal/onnxtest"
 	"github.com/imgus/worker/internal/testservices"
 	"github.com/imgus/worker/job"
@@ -105,7 +104,7 @@ func TestExports(t *testing.T) {
 	}
 	defer e.Close()
 	golden := map[string]*job.Job{}
-	for _, j := range goldenJobs(t) {
+	for _, j := range goldentest.Jobs(t) {
 		golden[j.ID] = j
 	}
 	for i, f := range flavours {
@@ -118,12 +117,8 @@ func TestExports(t *testing.T) {
 					t.Fatal(err)
 				}
 				for i, img := range result.Images {
-					got, err := png.Decode(bytes.NewReader(img.Data))
-					if err != nil {
-						t.Fatal(err)
-					}
-					most, mean := compare(t, got, readPNG(t, fmt.Sprintf("%s-%d.png", id, i)))
-					if most > max(f.most, 2) || mean > max(f.mean, 0.02) {
+					most, mean := goldentest.Difference(t, img.Data, goldentest.File(t, fmt.Sprintf("%s-%d.png", id, i)))
+					if most > max(f.most, goldentest.Most) || mean > max(f.mean, goldentest.Mean) {
 						t.Errorf("image %d differs by at most %d, on average %.4f", i, most, mean)
 					}
 				}

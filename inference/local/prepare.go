@@ -26,7 +26,7 @@ const defaultQuality = 90
 // prepare fills in what the job leaves out, from the model and then built-in,
 // checks what only the model knows, and brings the photo to its size.
 func (e *Engine) prepare(ctx context.Context, r inference.Request, l *loaded) (prepared, error) {
-	limits := job.HardLimits().Narrow(e.options.Limits).Narrow(l.model.Manifest.Limits)
+	limits := e.limits(l)
 	if err := r.Job.Validate(limits); err != nil {
 		return prepared{}, err
 	}
@@ -56,6 +56,11 @@ func (e *Engine) prepare(ctx context.Context, r inference.Request, l *loaded) (p
 		imaging.ToMask(p.task.Mask, imaging.Resize(mask, w, h))
 	}
 	return p, nil
+}
+
+// limits are what jobs for the model may ask for.
+func (e *Engine) limits(l *loaded) job.Limits {
+	return job.HardLimits().Narrow(e.options.Limits).Narrow(l.model.Manifest.Limits)
 }
 
 func decode(ctx context.Context, data []byte, field string, limits job.Limits) (*image.NRGBA, error) {
@@ -142,7 +147,7 @@ func resolve(j *job.Job, l *loaded, limits job.Limits, photo *image.NRGBA) (prep
 }
 
 // checkSDXL refuses what only SDXL understands where it would be passed over.
-func checkSDXL(j *job.Job, p *diffusion.Pipeline, add func(string, ...any)) {
+func checkSDXL(j *job.Job, p pipeline, add func(string, ...any)) {
 	if (j.Prompt2 != nil || j.NegativePrompt2 != nil) && !p.TwoPrompts() {
 		add("prompt_2, negative_prompt_2: the model has no second text encoder")
 	}
@@ -167,7 +172,7 @@ func checkMultiple(j *job.Job, multiple int, add func(string, ...any)) {
 
 // size is the job's own size; else the photo's or the model's default, scaled
 // down to the limits and to the model's multiple.
-func size(j *job.Job, width, height *int, p *diffusion.Pipeline, limits job.Limits, photo *image.NRGBA) (w, h int) {
+func size(j *job.Job, width, height *int, p pipeline, limits job.Limits, photo *image.NRGBA) (w, h int) {
 	if j.Width != nil && j.Height != nil {
 		return *j.Width, *j.Height
 	}
