@@ -10,20 +10,38 @@ import (
 	"strings"
 )
 
-// Decode reads a job strictly: an unknown or repeated field, a wrong type and
-// trailing bytes are refused by name, all at once, as one *Error with code
-// invalid_job. The job is returned in any case, as far as it could be read, so
-// that its inputs can still be deleted.
+// Parse reads a job strictly and checks it: an unknown or repeated field, a
+// wrong type, trailing bytes and everything that Validate checks are refused by
+// name, all at once, as one *Error with code invalid_job. The job is returned in
+// any case, as far as it could be read, so that its inputs can still be deleted.
+func Parse(data []byte, limits Limits) (*Job, error) {
+	j := &Job{}
+	var p problems
+	if err := j.decode(data, &p); err != nil {
+		return j, err
+	}
+	j.check(&p, limits)
+	return j, p.err()
+}
+
+// Decode is Parse without what Validate checks.
 func Decode(data []byte) (*Job, error) {
 	j := &Job{}
-	if len(data) > MaxPayload {
-		return j, Errorf(InvalidJob, "the job must be at most %d bytes of JSON", MaxPayload)
-	}
 	var p problems
-	if err := decodeObject(data, "", reflect.ValueOf(j).Elem(), &p); err != nil {
-		return j, Errorf(InvalidJob, "the job must be one JSON object")
+	if err := j.decode(data, &p); err != nil {
+		return j, err
 	}
 	return j, p.err()
+}
+
+func (j *Job) decode(data []byte, p *problems) error {
+	if len(data) > MaxPayload {
+		return Errorf(InvalidJob, "the job must be at most %d bytes of JSON", MaxPayload)
+	}
+	if err := decodeObject(data, "", reflect.ValueOf(j).Elem(), p); err != nil {
+		return Errorf(InvalidJob, "the job must be one JSON object")
+	}
+	return nil
 }
 
 var errNotObject = errors.New("not a JSON object")
@@ -51,12 +69,16 @@ func decodeObject(data []byte, path string, into reflect.Value, p *problems) err
 		field, known := fields[name]
 		switch {
 		case !known:
-			p.add("%s: unknown field%s", path+printable(name), suggestion(name, fields))
+			nearest := nearest(name, fields)
+			p.add("%s: unknown field%s", path+printable(name), suggestion(nearest))
+			keepIfMeant(path+nearest, fields)
 		case seen[name]:
 			p.add("%s: given twice", path+name)
 		default:
 			seen[name] = true
-			decodeField(raw, path+name, field, p)
+			if !decodeField(raw, path+name, field, p) {
+				keepIfMeant(path+name, fields)
+			}
 		}
 	}
 	if _, err := dec.Token(); err != nil {
@@ -68,23 +90,34 @@ func decodeObject(data []byte, path string, into reflect.Value, p *problems) err
 	return nil
 }
 
-func decodeField(raw json.RawMessage, path string, field reflect.Value, p *problems) {
+// keepIfMeant keeps the inputs of a job that meant to say so and mistyped it:
+// they may be others' too, and deleting is for good.
+func keepIfMeant(name string, fields map[string]reflect.Value) {
+	if name == "keep_input" {
+		fields[name].SetBool(true)
+	}
+}
+
+// decodeField reports whether the field could be read.
+func decodeField(raw json.RawMessage, path string, field reflect.Value, p *problems) bool {
 	if string(raw) == "null" {
-		return
+		return true
 	}
 	if field.Kind() == reflect.Pointer && field.Type().Elem() == reflect.TypeFor[Output]() {
 		field.Set(reflect.New(field.Type().Elem()))
 		if err := decodeObject(raw, path+".", field.Elem(), p); err != nil {
 			p.add("%s: must be an object", path)
+			return false
 		}
-		return
+		return true
 	}
 	value := reflect.New(field.Type())
 	if err := json.Unmarshal(raw, value.Interface()); err != nil || !isPair(field.Type(), raw) {
 		p.add("%s: must be %s", path, typeName(field.Type()))
-		return
+		return false
 	}
 	field.Set(value.Elem())
+	return true
 }
 
 // isPair refuses lists of another length and with null, which encoding/json
@@ -137,17 +170,22 @@ func printable(name string) string {
 	return "(a name that is no field name)"
 }
 
-func suggestion(name string, fields map[string]reflect.Value) string {
+// nearest is the field that a mistyped name is likely to mean, or "".
+func nearest(name string, fields map[string]reflect.Value) string {
 	best, distance := "", 3
 	for field := range fields {
-		if d := editDistance(name, field); d < distance || d == distance && field < best {
+		if d := editDistance(name, field); d < distance || d == distance && best != "" && field < best {
 			best, distance = field, d
 		}
 	}
-	if best == "" || distance >= 3 {
+	return best
+}
+
+func suggestion(field string) string {
+	if field == "" {
 		return ""
 	}
-	return "; did you mean " + best + "?"
+	return "; did you mean " + field + "?"
 }
 
 // editDistance is Levenshtein's; names longer than any field are far away.

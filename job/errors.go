@@ -24,14 +24,6 @@ const (
 	StorageUnavailable Code = "storage_unavailable"
 )
 
-// Codes lists every code that may stand in a record.
-func Codes() []Code {
-	return []Code{
-		InvalidJob, UnknownModel, InputMissing, InputInvalid, InputTooLarge, Refused, Expired,
-		OutOfMemory, BadOutput, EngineFailed, Internal,
-	}
-}
-
 // Final reports whether another attempt would fail in the same way, so that
 // the job ends at once.
 func (c Code) Final() bool {

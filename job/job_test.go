@@ -80,6 +80,9 @@ func TestProblems(t *testing.T) {
 			"seed: must be an integer", "steps: must be an integer", "keep_input: must be true or false",
 			"expires_at: must be a time", "strength: must be a number", "output: must be an object",
 		}},
+		{"all at once", `{"version":1,"id":"a","kind":"text-to-image","model":"a model","prompt":7,"stepz":3,"images":99}`, []string{
+			"stepz: unknown field; did you mean steps?", "prompt: must be a string", "model: required", "images: must be from 1 to 8",
+		}},
 		{"nothing", `{}`, []string{"version", "id", "kind", "model", "prompt"}},
 		{"id", strings.Replace(minimal, `"a"`, `"../a"`, 1), []string{"id: required"}},
 		{"one side", with(`"width":512`), []string{"give both or none"}},
@@ -101,10 +104,7 @@ func TestProblems(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			j, err := job.Decode([]byte(tt.json))
-			if err == nil {
-				err = j.Validate(job.Limits{})
-			}
+			_, err := job.Parse([]byte(tt.json), job.Limits{})
 			e, ok := errors.AsType[*job.Error](err)
 			if !ok || e.Code != job.InvalidJob {
 				t.Fatalf("got %v, want an invalid_job error", err)
@@ -141,6 +141,26 @@ func TestRefusedJobKeepsItsInputs(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"inputs/p", "inputs/m"}, j.InputKeys()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A photo that others may need is not lost to a typo.
+func TestMistypedKeepInputKeeps(t *testing.T) {
+	for fields, want := range map[string]bool{
+		`"keep_input":"yes"`: true, `"keep_inputs":true`: true, `"Keep_input":false`: true,
+		`"keep_input":false`: false, `"stepz":1`: false, `"output":{"keep_input":true}`: false,
+	} {
+		j, _ := job.Parse([]byte(strings.TrimSuffix(minimal, "}")+","+fields+"}"), job.Limits{})
+		if j.KeepInput != want {
+			t.Errorf("%s: keep_input is %v", fields, j.KeepInput)
+		}
+	}
+}
+
+func TestAFieldIsBlamedOnce(t *testing.T) {
+	_, err := job.Parse([]byte(`{"version":1,"id":"a","kind":"text-to-image","model":"m","prompt":7}`), job.Limits{})
+	if err == nil || strings.Count(err.Error(), "prompt") != 1 {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -77,7 +77,7 @@ func TestSchemaAgrees(t *testing.T) {
 	pairs := rapid.SampledFrom([]any{nil, 1, []any{}, []any{1}, []any{1, 2}, []any{0, 0}, []any{1, 2, 3}, []any{1, nil}, []any{1, "x"}, []any{16384, 16385}, []any{1.5, 2}})
 	edges := map[string]*rapid.Generator[any]{
 		"version": numbers(1, 1, 1, 2), "id": rapid.SampledFrom([]any{"a", "a", "a.b-c_1", "", "-a", "a/b", strings.Repeat("a", 64), strings.Repeat("a", 65), nil}),
-		"kind": rapid.SampledFrom([]any{"text-to-image", "image-to-image", "inpaint", "other", nil}), "model": rapid.SampledFrom([]any{"m", "m", "", nil, 1}),
+		"kind": rapid.SampledFrom([]any{"text-to-image", "image-to-image", "inpaint", "other", nil}), "model": rapid.SampledFrom([]any{"m", "m", "m.1", "", "a b", "../m", nil, 1}),
 		"prompt": rapid.SampledFrom([]any{"", "p", strings.Repeat("é", 4000), strings.Repeat("é", 4001), nil, 1}), "negative_prompt": names(nil),
 		"width": numbers(63, 64, 512, 2048, 2049), "height": numbers(63, 64, 512, 2048, 2049), "steps": numbers(0, 1, 150, 151, 2.5),
 		"guidance_scale": numbers(-0.1, 0, 30, 30.1), "guidance_rescale": numbers(-0.1, 0, 1, 1.1), "image_guidance_scale": numbers(-1, 0, 10, 11),
@@ -105,10 +105,7 @@ func TestSchemaAgrees(t *testing.T) {
 			t.Fatal(err)
 		}
 		bySchema := s.Validate(parsed)
-		j, byWorker := job.Decode(data)
-		if byWorker == nil {
-			byWorker = j.Validate(job.Limits{})
-		}
+		_, byWorker := job.Parse(data, job.Limits{})
 		if (bySchema == nil) != (byWorker == nil) {
 			t.Fatalf("%s\nschema: %v\nworker: %v", data, bySchema, fmt.Sprint(byWorker))
 		}

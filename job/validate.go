@@ -9,38 +9,66 @@ import (
 	"unicode/utf8"
 )
 
-var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 // ValidID reports whether id may name a job, and so stand in an object key.
-func ValidID(id string) bool { return validID.MatchString(id) }
+func ValidID(id string) bool { return validName.MatchString(id) }
+
+// ValidModel reports whether name may name a model.
+func ValidModel(name string) bool { return validName.MatchString(name) }
+
+// KeptSteps is how many of the steps a job that starts from a photo takes: the
+// product is cut, as the reference does it.
+func KeptSteps(steps int, strength float64) int {
+	return min(int(float64(steps)*strength), steps)
+}
 
 // problems collects everything that is wrong with a job, so that a developer
-// mends it in one go.
-type problems []string
+// mends it in one go. A field is blamed once: what was not read is not missing
+// as well.
+type problems struct {
+	texts  []string
+	blamed map[string]bool
+}
 
-func (p *problems) add(format string, args ...any) { *p = append(*p, fmt.Sprintf(format, args...)) }
+func (p *problems) add(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	field, _, _ := strings.Cut(text, ":")
+	if p.blamed[field] {
+		return
+	}
+	if p.blamed == nil {
+		p.blamed = map[string]bool{}
+	}
+	p.blamed[field] = true
+	p.texts = append(p.texts, text)
+}
 
 func (p *problems) err() error {
-	if len(*p) == 0 {
+	if len(p.texts) == 0 {
 		return nil
 	}
-	return Errorf(InvalidJob, "%s", strings.Join(*p, "; "))
+	return Errorf(InvalidJob, "%s", strings.Join(p.texts, "; "))
 }
 
 // Validate checks the job against the contract and the limits, and reports
 // every problem at once as one *Error with code invalid_job. What only the
 // model knows, such as the multiple of its sizes, the engine checks.
 func (j *Job) Validate(limits Limits) error {
-	limits = HardLimits().Narrow(limits)
 	var p problems
-	j.checkIdentity(&p)
-	j.checkText(&p, limits)
-	j.checkSize(&p, limits)
-	j.checkConditions(&p)
-	j.checkSampling(&p, limits)
-	j.checkInputs(&p)
-	j.checkOutput(&p)
+	j.check(&p, limits)
 	return p.err()
+}
+
+func (j *Job) check(p *problems, limits Limits) {
+	limits = HardLimits().Narrow(limits)
+	j.checkIdentity(p)
+	j.checkText(p, limits)
+	j.checkSize(p, limits)
+	j.checkConditions(p)
+	j.checkSampling(p, limits)
+	j.checkInputs(p)
+	j.checkOutput(p)
 }
 
 func (j *Job) checkIdentity(p *problems) {
@@ -53,8 +81,8 @@ func (j *Job) checkIdentity(p *problems) {
 	if !slices.Contains(Kinds(), j.Kind) {
 		p.add("kind: required; one of %s", list(Kinds()))
 	}
-	if j.Model == "" {
-		p.add("model: required")
+	if !ValidModel(j.Model) {
+		p.add("model: required; 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit")
 	}
 	if j.Subject != nil && (*j.Subject == "" || len(*j.Subject) > 256) {
 		p.add("subject: must be 1 to 256 bytes")
@@ -122,7 +150,7 @@ func (j *Job) checkSampling(p *problems, limits Limits) {
 	if j.Scheduler != nil && !slices.Contains(Schedulers(), *j.Scheduler) {
 		p.add("scheduler: must be one of %s", strings.Join(Schedulers(), ", "))
 	}
-	if j.Kind.NeedsInput() && j.Steps != nil && j.Strength != nil && int(float64(*j.Steps)*(*j.Strength)) < 1 {
+	if j.Kind.NeedsInput() && j.Steps != nil && j.Strength != nil && KeptSteps(*j.Steps, *j.Strength) < 1 {
 		p.add("steps, strength: steps x strength must be at least 1")
 	}
 }

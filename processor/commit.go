@@ -2,8 +2,6 @@ package processor
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,28 +12,41 @@ import (
 	"github.com/imgus/worker/storage"
 )
 
-// commitTries bounds how often a commit whose answer was lost is tried anew.
-const commitTries = 3
-
 // publish puts the images under the attempt's own keys. They stay invisible
 // until the record names them.
 func (p *Processor) publish(ctx context.Context, id string, a job.Attempt, images []inference.Image) ([]job.Image, error) {
 	out := make([]job.Image, len(images))
 	for i, image := range images {
 		key := storage.ImageKey(id, a.ID, i, image.Format)
-		if err := p.bucket.Put(ctx, key, image.Data, storage.PutOptions{ContentType: image.Format.ContentType()}); err != nil {
-			if ctx.Err() != nil {
-				return nil, context.Cause(ctx)
-			}
-			return nil, unavailable(err, "the images cannot be stored")
+		err := p.insist(ctx, func() error {
+			return p.bucket.Put(ctx, key, image.Data, storage.PutOptions{ContentType: image.Format.ContentType()})
+		})
+		if err != nil {
+			return nil, p.unavailable(ctx, err, "the images cannot be stored")
 		}
-		sum := sha256.Sum256(image.Data)
-		out[i] = job.Image{
-			Key: key, SHA256: hex.EncodeToString(sum[:]), Format: image.Format, Width: image.Width, Height: image.Height,
-			Bytes: int64(len(image.Data)), Seed: image.Seed,
-		}
+		out[i] = p.record.Image(key, image)
 	}
 	return out, nil
+}
+
+// insist tries again while the storage is away, as long as a finished picture
+// is worth it.
+func (p *Processor) insist(ctx context.Context, try func() error) error {
+	const longest = 10 * time.Second
+	deadline := time.Now().Add(p.patience)
+	wait := 200 * time.Millisecond
+	for {
+		err := try()
+		if err == nil || !errors.Is(err, storage.ErrUnavailable) || time.Now().Add(wait).After(deadline) {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		}
+		wait = min(2*wait, longest)
+	}
 }
 
 // commit puts the record if there is none, and returns the record that stands:
@@ -46,33 +57,46 @@ func (p *Processor) commit(ctx context.Context, r *job.Record) (*job.Record, err
 	if err != nil {
 		return nil, fmt.Errorf("encode record: %w", err)
 	}
-	key := storage.RecordKey(r.ID)
-	for range commitTries {
-		err = p.bucket.PutIfAbsent(ctx, key, data, storage.PutOptions{ContentType: "application/json"})
+	stands := r
+	err = p.insist(ctx, func() error {
+		err := p.bucket.PutIfAbsent(ctx, storage.RecordKey(r.ID), data, storage.PutOptions{ContentType: "application/json"})
 		if err == nil {
-			return r, nil
+			return nil
 		}
-		stands, readErr := p.readRecord(ctx, r.ID)
+		found, readErr := p.readRecord(ctx, r.ID)
 		if readErr == nil {
-			return stands, nil
+			stands = found
+			return nil
 		}
-		if !errors.Is(readErr, storage.ErrNotFound) || ctx.Err() != nil {
-			err = errors.Join(err, readErr)
-			break
+		if errors.Is(readErr, storage.ErrNotFound) {
+			return err
 		}
+		return errors.Join(err, readErr)
+	})
+	if err != nil {
+		return nil, p.unavailable(ctx, err, "the record cannot be stored")
 	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	return nil, unavailable(err, "the record cannot be stored")
+	return stands, nil
 }
 
+// readRecord reads the record that stands. One that nobody can read decides all
+// the same: another can never be put in its place.
 func (p *Processor) readRecord(ctx context.Context, id string) (*job.Record, error) {
 	data, err := p.bucket.Get(ctx, storage.RecordKey(id), storage.MaxRecord)
-	if err != nil {
+	if err == nil {
+		r, decodeErr := job.DecodeRecord(data)
+		if decodeErr == nil {
+			return r, nil
+		}
+		err = decodeErr
+	} else if !errors.Is(err, storage.ErrCorrupt) && !errors.Is(err, storage.ErrTooLarge) {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
-	return job.DecodeRecord(data)
+	p.log.ErrorContext(ctx, "a record stands that cannot be read; the job ends as failed", "job_id", id, "error", err)
+	return &job.Record{
+		Version: job.Version, ID: id, State: job.Failed,
+		Error: job.Errorf(job.Internal, "the job's record in the storage cannot be read"),
+	}, nil
 }
 
 // withdraw deletes the attempt's images, as far as the storage lets it; the
@@ -82,7 +106,10 @@ func (p *Processor) withdraw(ctx context.Context, id string, a job.Attempt) {
 	defer release()
 	// A commit whose answer was lost may have landed: then the images are the
 	// job's.
-	if r, err := p.readRecord(settle, id); err == nil && r.Attempt != nil && r.Attempt.ID == a.ID || err != nil && !errors.Is(err, storage.ErrNotFound) {
+	r, err := p.readRecord(settle, id)
+	ours := err == nil && (r.Attempt == nil || r.Attempt.ID == a.ID)
+	unknown := err != nil && !errors.Is(err, storage.ErrNotFound)
+	if ours || unknown {
 		return
 	}
 	for object, err := range p.bucket.List(settle, storage.ImagesOf(id, a.ID)) {
@@ -96,12 +123,19 @@ func (p *Processor) withdraw(ctx context.Context, id string, a job.Attempt) {
 	}
 }
 
-// finish deletes what the job left behind and says so. It may be repeated. It
-// goes on when ctx ends: the outcome is decided, and what is left is a photo.
-func (p *Processor) finish(ctx context.Context, j *job.Job, r *job.Record) (job.Outcome, error) {
+// finish deletes what the job left behind and says so; gone is what went before.
+// It may be repeated. It goes on when ctx ends: the outcome is decided, and what
+// is left is a photo.
+func (p *Processor) finish(ctx context.Context, j *job.Job, r *job.Record, gone []string) (job.Outcome, error) {
 	ctx, release := context.WithTimeout(context.WithoutCancel(ctx), settling)
 	defer release()
 	deletions := job.Deletions{Version: job.Version, ID: j.ID, Deleted: []job.Deletion{}}
+	add := func(what string) {
+		deletions.Deleted = append(deletions.Deleted, job.Deletion{What: what, At: time.Now().UTC()})
+	}
+	for _, what := range gone {
+		add(what)
+	}
 	for _, input := range []struct {
 		what string
 		key  *string
@@ -109,19 +143,25 @@ func (p *Processor) finish(ctx context.Context, j *job.Job, r *job.Record) (job.
 		if input.key == nil || j.KeepInput || !storage.ValidInputKey(*input.key) {
 			continue
 		}
-		if err := p.bucket.Delete(ctx, *input.key); err != nil {
-			return job.Outcome{}, unavailable(err, "the "+input.what+" cannot be deleted")
+		// Only where it may be missing is it looked for: nothing is claimed that
+		// was not done.
+		if r.Error != nil && r.Error.Code == job.InputMissing {
+			if _, err := p.bucket.Stat(ctx, *input.key); errors.Is(err, storage.ErrNotFound) {
+				continue
+			}
 		}
-		deletions.Deleted = append(deletions.Deleted, job.Deletion{What: input.what, At: time.Now().UTC()})
+		if err := p.bucket.Delete(ctx, *input.key); err != nil {
+			return job.Outcome{}, p.unavailable(ctx, err, "the "+input.what+" cannot be deleted")
+		}
+		add(input.what)
 	}
-	deletions.Deleted = append(deletions.Deleted, job.Deletion{What: "buffers", At: time.Now().UTC()})
 	data, err := json.Marshal(deletions)
 	if err != nil {
 		return job.Outcome{}, fmt.Errorf("encode deletions: %w", err)
 	}
 	err = p.bucket.PutIfAbsent(ctx, storage.DeletionsKey(j.ID), data, storage.PutOptions{ContentType: "application/json"})
 	if err != nil && !errors.Is(err, storage.ErrExists) {
-		return job.Outcome{}, unavailable(err, "what was deleted cannot be recorded")
+		return job.Outcome{}, p.unavailable(ctx, err, "what was deleted cannot be recorded")
 	}
 	outcome := job.Outcome{State: r.State, RecordKey: storage.RecordKey(j.ID)}
 	if r.Error != nil {

@@ -29,15 +29,15 @@ func (p *Processor) fetchOne(ctx context.Context, field string, key *string) ([]
 	switch {
 	case err == nil:
 		return data, nil
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
 	case errors.Is(err, storage.ErrNotFound):
 		return nil, job.Errorf(job.InputMissing, "%s: there is no such object; put it into the bucket before the job into the queue", field)
 	case errors.Is(err, storage.ErrTooLarge):
 		return nil, job.Errorf(job.InputTooLarge, "%s: larger than %d bytes", field, limit)
 	case errors.Is(err, storage.ErrCorrupt):
 		return nil, job.Wrap(job.InputInvalid, err, field+": its bytes do not have the checksum they were stored with")
+	case errors.Is(err, storage.ErrUnreadable):
+		return nil, job.Wrap(job.InputInvalid, err, field+": the storage does not let this object be read")
 	default:
-		return nil, unavailable(err, field+": cannot be fetched")
+		return nil, p.unavailable(ctx, err, field+": cannot be fetched")
 	}
 }

@@ -24,23 +24,30 @@ type Options struct {
 	Engine inference.Engine
 	// Limits narrow what jobs may ask for.
 	Limits job.Limits
-	// Record shapes the records.
-	Record RecordOptions
-	Log    *slog.Logger
+	// Record writes the records.
+	Record Recorder
+	// Patience is how long a finished picture waits for a storage that is away,
+	// rather than be made again; 0 is two minutes.
+	Patience time.Duration
+	Log      *slog.Logger
 }
 
 // Processor does the work of jobs. It is safe for concurrent use.
 type Processor struct {
-	bucket storage.Bucket
-	engine inference.Engine
-	limits job.Limits
-	record RecordOptions
-	log    *slog.Logger
+	bucket   storage.Bucket
+	engine   inference.Engine
+	limits   job.Limits
+	record   Recorder
+	patience time.Duration
+	log      *slog.Logger
 }
 
 // New makes a Processor.
 func New(o Options) *Processor {
-	return &Processor{bucket: o.Bucket, engine: o.Engine, limits: o.Limits, record: o.Record, log: o.Log}
+	if o.Patience == 0 {
+		o.Patience = 2 * time.Minute
+	}
+	return &Processor{bucket: o.Bucket, engine: o.Engine, limits: o.Limits, record: o.Record, patience: o.Patience, log: o.Log}
 }
 
 // Process runs one attempt of a valid job and gives the job's outcome, which
@@ -53,35 +60,37 @@ func (p *Processor) Process(ctx context.Context, j *job.Job, a job.Attempt, repo
 	switch {
 	case err == nil:
 		// Decided before: only the deletion is left.
-		return p.finish(lookup, j, record)
-	case lookup.Err() != nil:
-		return job.Outcome{}, context.Cause(ctx)
+		return p.finish(lookup, j, record, nil)
 	case !errors.Is(err, storage.ErrNotFound):
-		return job.Outcome{}, unavailable(err, "the record of the job cannot be looked up")
+		return job.Outcome{}, p.unavailable(lookup, err, "the record of the job cannot be looked up")
 	case cancelled(ctx):
 		return p.Cancel(ctx, j, a)
 	}
 
 	record, err = p.attempt(ctx, j, a, report)
-	if err != nil {
-		p.withdraw(ctx, j.ID, a)
-		if cancelled(ctx) {
-			return p.Cancel(ctx, j, a)
-		}
-		if ctx.Err() != nil {
-			return job.Outcome{}, context.Cause(ctx)
-		}
-		if e := job.AsError(err); e.Code.Final() {
-			return p.Refuse(ctx, j, a, e)
-		}
-		return job.Outcome{}, err
+	if err == nil {
+		return p.finish(ctx, j, record, []string{"buffers"})
 	}
-	return p.finish(ctx, j, record)
+	p.withdraw(ctx, j.ID, a)
+	if cancelled(ctx) {
+		return p.Cancel(ctx, j, a)
+	}
+	if ctx.Err() != nil {
+		return job.Outcome{}, context.Cause(ctx)
+	}
+	if e := job.AsError(err); e.Code.Final() {
+		return p.Refuse(ctx, j, a, e)
+	}
+	return job.Outcome{}, err
 }
 
 // Refuse ends the job with a failed record. j may be only partly read, but has
 // a valid id.
 func (p *Processor) Refuse(ctx context.Context, j *job.Job, a job.Attempt, reason *job.Error) (job.Outcome, error) {
+	if reason.Err != nil {
+		// The record has only what is public.
+		p.log.WarnContext(ctx, "a job is refused", "job_id", j.ID, "code", reason.Code, "error", reason.Err)
+	}
 	return p.settle(ctx, j, p.record.Failed(j, a, reason))
 }
 
@@ -98,7 +107,7 @@ func (p *Processor) settle(ctx context.Context, j *job.Job, r *job.Record) (job.
 	if err != nil {
 		return job.Outcome{}, err
 	}
-	return p.finish(ctx, j, winner)
+	return p.finish(ctx, j, winner, nil)
 }
 
 // attempt does the work and commits it. The record is the winner's.
@@ -158,8 +167,14 @@ func cancelled(ctx context.Context) bool {
 	return errors.Is(context.Cause(ctx), job.ErrCancelled)
 }
 
-// unavailable is the error for storage that is away or refuses.
-func unavailable(err error, message string) *job.Error {
+// unavailable is the error for storage that is away or refuses; where ctx has
+// ended by the job's own doing, that.
+func (p *Processor) unavailable(ctx context.Context, err error, message string) error {
+	for _, cause := range []error{job.ErrCancelled, job.ErrShutdown, job.ErrTimeout} {
+		if errors.Is(context.Cause(ctx), cause) {
+			return cause
+		}
+	}
 	return job.Wrap(job.StorageUnavailable, err, message)
 }
 

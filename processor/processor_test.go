@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -59,11 +60,11 @@ type fixture struct {
 	engine *engine
 }
 
-func newFixture(t *testing.T, record processor.RecordOptions) *fixture {
+func newFixture(t *testing.T, record processor.Recorder) *fixture {
 	t.Helper()
 	memory := storagetest.Memory()
 	f := &fixture{memory: memory, bucket: storagetest.Faulty(memory), engine: &engine{}}
-	f.Processor = processor.New(processor.Options{Bucket: f.bucket, Engine: f.engine, Record: record, Log: slog.New(slog.DiscardHandler)})
+	f.Processor = processor.New(processor.Options{Bucket: f.bucket, Engine: f.engine, Record: record, Patience: time.Millisecond, Log: slog.New(slog.DiscardHandler)})
 	return f
 }
 
@@ -107,7 +108,7 @@ func (f *fixture) keys(t *testing.T, want ...string) {
 }
 
 func TestDone(t *testing.T) {
-	f := newFixture(t, processor.RecordOptions{})
+	f := newFixture(t, processor.Recorder{})
 	j := f.photo(t, "a")
 	var stages []job.Stage
 	outcome, err := f.Process(t.Context(), j, first("t1"), func(p job.Progress) { stages = append(stages, p.Stage) })
@@ -138,7 +139,7 @@ func TestDone(t *testing.T) {
 		t.Fatal(err)
 	}
 	var deletions job.Deletions
-	if err := json.Unmarshal(data, &deletions); err != nil || deletions.Deleted[0].What != "input" || deletions.Deleted[0].At.IsZero() {
+	if err := json.Unmarshal(data, &deletions); err != nil || len(deletions.Deleted) != 2 || deletions.Deleted[1].What != "input" || deletions.Deleted[1].At.IsZero() {
 		t.Errorf("deletions are %s, %v", data, err)
 	}
 	if got := f.memory.ContentType("results/a/t1-0.png"); got != "image/png" {
@@ -148,7 +149,7 @@ func TestDone(t *testing.T) {
 
 func TestPromptInRecordOnlyWhenAskedFor(t *testing.T) {
 	for _, prompts := range []bool{false, true} {
-		f := newFixture(t, processor.RecordOptions{Prompts: prompts})
+		f := newFixture(t, processor.Recorder{Prompts: prompts})
 		if _, err := f.Process(t.Context(), text("a"), first("t1"), ignore); err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +164,7 @@ func TestPromptInRecordOnlyWhenAskedFor(t *testing.T) {
 }
 
 func TestKeepInput(t *testing.T) {
-	f := newFixture(t, processor.RecordOptions{})
+	f := newFixture(t, processor.Recorder{})
 	j := f.photo(t, "a")
 	j.KeepInput = true
 	if _, err := f.Process(t.Context(), j, first("t1"), ignore); err != nil {
@@ -177,7 +178,7 @@ func TestKeepInput(t *testing.T) {
 // A redelivered job whose record stands costs no inference, and its deletion is
 // made up for.
 func TestReplay(t *testing.T) {
-	f := newFixture(t, processor.RecordOptions{})
+	f := newFixture(t, processor.Recorder{})
 	j := f.photo(t, "a")
 	f.bucket.Before(storagetest.Fail(storagetest.Delete, 1, storage.ErrUnavailable))
 	if _, err := f.Process(t.Context(), j, first("t1"), ignore); err == nil || job.AsError(err).Code != job.StorageUnavailable {
@@ -209,6 +210,14 @@ func TestFinalErrors(t *testing.T) {
 		{"foreign key", func(f *fixture, j *job.Job) { j.Input = new("results/other/result.json") }, job.InvalidJob},
 		{"climbing key", func(f *fixture, j *job.Job) { j.Input = new("inputs/../results/other/result.json") }, job.InvalidJob},
 		{"large input", func(f *fixture, j *job.Job) { f.put(t, *j.Input, make([]byte, 20<<20+1)) }, job.InputTooLarge},
+		{"unreadable input", func(f *fixture, j *job.Job) {
+			f.bucket.Before(func(_ context.Context, c storagetest.Call) error {
+				if c.Op == storagetest.Get && c.Key == *j.Input {
+					return storage.ErrUnreadable
+				}
+				return nil
+			})
+		}, job.InputInvalid},
 		{"corrupt input", func(f *fixture, j *job.Job) { f.memory.Corrupt(*j.Input) }, job.InputInvalid},
 		{"engine refuses", func(f *fixture, _ *job.Job) {
 			f.engine.generate = func(context.Context) error { return job.Errorf(job.UnknownModel, "no such model") }
@@ -216,7 +225,7 @@ func TestFinalErrors(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			f := newFixture(t, processor.RecordOptions{})
+			f := newFixture(t, processor.Recorder{})
 			j := f.photo(t, "a")
 			tt.prepare(f, j)
 			outcome, err := f.Process(t.Context(), j, first("t1"), ignore)
@@ -265,7 +274,7 @@ func TestPassingTroubleWritesNothing(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			f := newFixture(t, processor.RecordOptions{})
+			f := newFixture(t, processor.Recorder{})
 			tt.prepare(f)
 			_, err := f.Process(t.Context(), text("a"), first("t1"), ignore)
 			if err == nil || job.AsError(err).Code != tt.want {
@@ -279,7 +288,7 @@ func TestPassingTroubleWritesNothing(t *testing.T) {
 // The answer to the commit is lost although it happened: the attempt is still
 // the winner, and its images stay.
 func TestCommitWhoseAnswerIsLost(t *testing.T) {
-	f := newFixture(t, processor.RecordOptions{})
+	f := newFixture(t, processor.Recorder{})
 	f.bucket.After(func(_ context.Context, c storagetest.Call) error {
 		if c.Op == storagetest.PutIfAbsent && c.Key == storage.RecordKey("a") {
 			return storage.ErrUnavailable
@@ -295,7 +304,7 @@ func TestCommitWhoseAnswerIsLost(t *testing.T) {
 
 // When it cannot even be found out who won, nothing is deleted.
 func TestUnknownCommitKeepsTheImages(t *testing.T) {
-	f := newFixture(t, processor.RecordOptions{})
+	f := newFixture(t, processor.Recorder{})
 	f.bucket.After(func(_ context.Context, c storagetest.Call) error {
 		if c.Op == storagetest.PutIfAbsent {
 			f.bucket.Before(storagetest.Fail(storagetest.Get, 100, storage.ErrUnavailable))
@@ -314,8 +323,70 @@ func TestUnknownCommitKeepsTheImages(t *testing.T) {
 	}
 }
 
+// A picture that is made waits for the storage rather than be made again.
+func TestFinishedPictureWaits(t *testing.T) {
+	f := newFixture(t, processor.Recorder{})
+	p := processor.New(processor.Options{Bucket: f.bucket, Engine: f.engine, Patience: time.Minute, Log: slog.New(slog.DiscardHandler)})
+	f.bucket.Before(func(_ context.Context, c storagetest.Call) error {
+		if c.Op == storagetest.Put && c.Number <= 2 || c.Op == storagetest.PutIfAbsent && c.Number == 1 {
+			return storage.ErrUnavailable
+		}
+		return nil
+	})
+	outcome, err := p.Process(t.Context(), text("a"), first("t1"), ignore)
+	if err != nil || outcome.State != job.Done || f.engine.calls != 1 {
+		t.Errorf("got %+v, %v after %d inferences", outcome, err, f.engine.calls)
+	}
+}
+
+// A storage that hangs is the storage's trouble, also for a job that was
+// cancelled.
+func TestCancelWhileTheStorageHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, processor.Recorder{})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(job.ErrCancelled)
+		f.bucket.Before(func(ctx context.Context, c storagetest.Call) error {
+			if c.Op == storagetest.PutIfAbsent {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		})
+		if _, err := f.Process(ctx, text("a"), first("t1"), ignore); err == nil || job.AsError(err).Code != job.StorageUnavailable {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// A record that nobody can read ends the job all the same, and its photo goes.
+func TestUnreadableRecord(t *testing.T) {
+	f := newFixture(t, processor.Recorder{})
+	j := f.photo(t, "a")
+	f.put(t, storage.RecordKey("a"), []byte("{"))
+	outcome, err := f.Process(t.Context(), j, first("t1"), ignore)
+	if err != nil || outcome.State != job.Failed || outcome.Code != job.Internal || f.engine.calls != 0 {
+		t.Errorf("got %+v, %v", outcome, err)
+	}
+	f.keys(t, "results/a/deleted.json", "results/a/result.json")
+}
+
+// What was not there was not deleted.
+func TestMissingInputIsNotClaimedAsDeleted(t *testing.T) {
+	f := newFixture(t, processor.Recorder{})
+	j := text("a")
+	j.Kind, j.Input = job.ImageToImage, new("inputs/nothing")
+	if _, err := f.Process(t.Context(), j, first("t1"), ignore); err != nil {
+		t.Fatal(err)
+	}
+	data, err := f.memory.Get(t.Context(), storage.DeletionsKey("a"), 1<<10)
+	if err != nil || !strings.Contains(string(data), `"deleted":[]`) {
+		t.Errorf("deletions are %s, %v", data, err)
+	}
+}
+
 func TestTwoAttemptsAtOnce(t *testing.T) {
-	f := newFixture(t, processor.RecordOptions{})
+	f := newFixture(t, processor.Recorder{})
 	var both sync.WaitGroup
 	both.Add(2)
 	f.engine.generate = func(context.Context) error { both.Done(); both.Wait(); return nil }
@@ -340,7 +411,7 @@ func TestEndedContexts(t *testing.T) {
 	for _, when := range []string{"before", "in the engine"} {
 		for cause, state := range map[error]job.State{job.ErrCancelled: job.Cancelled, job.ErrShutdown: "", job.ErrTimeout: ""} {
 			t.Run(when+": "+cause.Error(), func(t *testing.T) {
-				f := newFixture(t, processor.RecordOptions{})
+				f := newFixture(t, processor.Recorder{})
 				j := f.photo(t, "a")
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
@@ -373,7 +444,7 @@ func TestEndedContexts(t *testing.T) {
 
 // A job that is cancelled while its images are stored leaves none of them.
 func TestCancelledWhileStoring(t *testing.T) {
-	f := newFixture(t, processor.RecordOptions{})
+	f := newFixture(t, processor.Recorder{})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	f.bucket.After(func(_ context.Context, c storagetest.Call) error {
 		if c.Op == storagetest.Put && c.Number == 1 {
@@ -389,7 +460,7 @@ func TestCancelledWhileStoring(t *testing.T) {
 }
 
 func TestRefuse(t *testing.T) {
-	f := newFixture(t, processor.RecordOptions{})
+	f := newFixture(t, processor.Recorder{})
 	j := f.photo(t, "a")
 	outcome, err := f.Refuse(t.Context(), j, first("t1"), job.Wrap(job.InvalidJob, errors.New("private cause"), "promt: unknown field"))
 	if err != nil || outcome != (job.Outcome{State: job.Failed, Code: job.InvalidJob, RecordKey: "results/a/result.json"}) {
@@ -401,7 +472,7 @@ func TestRefuse(t *testing.T) {
 		t.Errorf("record is %s, %v", data, err)
 	}
 	// A done job cannot be refused any more.
-	g := newFixture(t, processor.RecordOptions{})
+	g := newFixture(t, processor.Recorder{})
 	if _, err := g.Process(t.Context(), text("b"), first("t1"), ignore); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,8 @@
 package processor
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"maps"
 	"time"
 
@@ -8,14 +10,14 @@ import (
 	"github.com/imgus/worker/job"
 )
 
-// RecordOptions shape a record.
-type RecordOptions struct {
+// Recorder writes records.
+type Recorder struct {
 	// Prompts lets the record hold the prompts.
 	Prompts bool
 }
 
 // Done is the record of a job whose images are stored as given.
-func (o RecordOptions) Done(j *job.Job, a job.Attempt, result *inference.Result, images []job.Image) *job.Record {
+func (o Recorder) Done(j *job.Job, a job.Attempt, result *inference.Result, images []job.Image) *job.Record {
 	r := o.base(j, a, job.Done)
 	parameters := result.Parameters
 	if o.Prompts {
@@ -29,7 +31,7 @@ func (o RecordOptions) Done(j *job.Job, a job.Attempt, result *inference.Result,
 }
 
 // Failed is the record of a job that ended with the error.
-func (o RecordOptions) Failed(j *job.Job, a job.Attempt, reason *job.Error) *job.Record {
+func (o Recorder) Failed(j *job.Job, a job.Attempt, reason *job.Error) *job.Record {
 	r := o.base(j, a, job.Failed)
 	r.Error = &job.Error{Code: reason.Code, Message: reason.Message}
 	if j.Model != "" {
@@ -38,11 +40,20 @@ func (o RecordOptions) Failed(j *job.Job, a job.Attempt, reason *job.Error) *job
 	return r
 }
 
-func (o RecordOptions) cancelled(j *job.Job, a job.Attempt) *job.Record {
+func (o Recorder) cancelled(j *job.Job, a job.Attempt) *job.Record {
 	return o.base(j, a, job.Cancelled)
 }
 
-func (o RecordOptions) base(j *job.Job, a job.Attempt, state job.State) *job.Record {
+func (o Recorder) base(j *job.Job, a job.Attempt, state job.State) *job.Record {
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	return &job.Record{Version: job.Version, ID: j.ID, State: state, Kind: j.Kind, Attempt: &a, CreatedAt: &now}
+}
+
+// Image is the record's entry of an image that is stored under the key.
+func (o Recorder) Image(key string, image inference.Image) job.Image {
+	sum := sha256.Sum256(image.Data)
+	return job.Image{
+		Key: key, SHA256: hex.EncodeToString(sum[:]), Format: image.Format, Width: image.Width, Height: image.Height,
+		Bytes: int64(len(image.Data)), Seed: image.Seed,
+	}
 }

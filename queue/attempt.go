@@ -123,17 +123,13 @@ func (c *Consumer) try(work context.Context, d *delivery) verdict {
 // read decodes the payload. The job has the task's id in any case, and as much
 // of the rest as could be read.
 func (d *delivery) read(limits job.Limits) error {
-	j, err := job.Decode(d.payload)
+	j, err := job.Parse(d.payload, limits)
 	same := j.ID == d.id
 	j.ID, d.job = d.id, j
-	switch {
-	case err != nil:
-		return err
-	case !same:
+	if err == nil && !same {
 		return job.Errorf(job.InvalidJob, "id: must be the id of the task")
-	default:
-		return j.Validate(limits)
 	}
+	return err
 }
 
 // process calls the handler and returns when that has really ended, however

@@ -78,7 +78,7 @@ func (c *Client) Ping(ctx context.Context) error {
 // it may be called again after any error. An invalid job is a *job.Error.
 func (c *Client) Enqueue(ctx context.Context, j *job.Job, queue string) (Receipt, error) {
 	if !validQueue.MatchString(queue) {
-		return Receipt{}, fmt.Errorf("queue %q: must be a plain name", queue)
+		return Receipt{}, fmt.Errorf("%w: %q", ErrQueueName, queue)
 	}
 	payload, err := encode(j)
 	if err != nil {
@@ -203,7 +203,7 @@ func (c *Client) Withdraw(ctx context.Context, id string, outcome job.Outcome) e
 	case err == nil:
 		err = c.inspector.DeleteTask(task.Queue, id)
 		if err != nil && !errors.Is(err, asynq.ErrTaskNotFound) {
-			return nil //nolint:nilerr // a worker has it now, and will end it
+			return nil // a worker has it now, and will end it
 		}
 	case !errors.Is(err, ErrUnknownJob):
 		return err

@@ -41,6 +41,8 @@ var (
 	ErrUnknownJob = errors.New("no such job")
 	// ErrFinished: the job has already ended.
 	ErrFinished = errors.New("the job has already ended")
+	// ErrQueueName: no queue can have the name.
+	ErrQueueName = errors.New("the name of a queue has a-z, 0-9, _ and - only")
 	// ErrUnavailable: Redis cannot be reached, or refuses.
 	ErrUnavailable = errors.New("redis is unavailable")
 )
@@ -64,7 +66,7 @@ func workerKey(id string) string     { return "imgus:worker:" + id }
 func NewID() string { return uuid.Must(uuid.NewV7()).String() }
 
 // The name of a queue stands in Redis keys between braces.
-var validQueue = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+var validQueue = regexp.MustCompile(`^[a-z0-9_-]{1,64}$`)
 
 //go:embed lua
 var sources embed.FS

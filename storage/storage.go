@@ -19,6 +19,10 @@ var (
 	ErrTooLarge = errors.New("the object is too large")
 	// ErrCorrupt: the bytes do not have the checksum they were stored with.
 	ErrCorrupt = errors.New("the object's checksum does not match")
+	// ErrUnreadable: this one object cannot be read as it is stored (archived,
+	// encrypted with a key of its own, without the right to read it); trying
+	// again is of no use.
+	ErrUnreadable = errors.New("the object cannot be read")
 	// ErrUnavailable: the storage is away or refuses for now; try again later.
 	ErrUnavailable = errors.New("the storage is unavailable")
 )
@@ -30,7 +34,7 @@ var (
 type Bucket interface {
 	// Get returns the object's bytes, of which there may be at most limit.
 	// Errors: ErrNotFound, ErrTooLarge (found out before the bytes are
-	// fetched), ErrCorrupt, ErrUnavailable.
+	// fetched), ErrCorrupt, ErrUnreadable, ErrUnavailable.
 	Get(ctx context.Context, key string, limit int64) ([]byte, error)
 
 	// Put stores the bytes, whole or not at all, with their SHA-256.

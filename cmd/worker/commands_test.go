@@ -4,11 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/imgus/worker/internal/goldentest"
 	"github.com/imgus/worker/job"
 )
 
@@ -43,21 +45,46 @@ func TestDemoWithPhoto(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "inputs")); !os.IsNotExist(err) {
 		t.Error("the photo is still there")
 	}
+	p.must(2, "demo", "--output", dir, "--input", filepath.Join(golden, "photo-128x96-0.png"), "--steps", "500")
+	p.must(2, "demo", "--output", dir, "--input", "/dev/zero")
+	if _, err := os.Stat(filepath.Join(dir, "inputs")); !os.IsNotExist(err) {
+		t.Error("a refused demo leaves the photo behind")
+	}
 	stdout, _ = p.must(1, "demo", "--output", dir, "--input", writeFile(t, filepath.Join(dir, "text.jpg"), []byte("no photo")), "--json")
 	if r := oneRecord(t, stdout); r.Error.Code != job.InputInvalid {
 		t.Errorf("record is %+v", r)
 	}
 }
 
-// TestGenerateJobs runs the same jobs as the engine's golden test, by the
-// command: records in order, files where they should be.
+// TestGolden: the pictures that the command writes are those of diffusers.
+func TestGolden(t *testing.T) {
+	out := t.TempDir()
+	stdout, _ := newProgram(t).must(0, "generate", "--models", testModels, "--jobs", filepath.Join(golden, "jobs.jsonl"), "--output", out, "--json")
+	records := lines[*job.Record](t, stdout)
+	for i, j := range goldentest.Jobs(t) {
+		if records[i].ID != j.ID {
+			t.Fatalf("record %d is of %s, want %s", i, records[i].ID, j.ID)
+		}
+		for k, img := range records[i].Images {
+			most, mean := goldentest.Difference(t, readFile(t, out, img.Key), goldentest.File(t, fmt.Sprintf("%s-%d.png", j.ID, k)))
+			if most > goldentest.Most || mean > goldentest.Mean {
+				t.Errorf("%s: image %d differs by at most %d, on average %.4f", j.ID, k, most, mean)
+			}
+		}
+	}
+}
+
+// TestGenerateJobs: records in order, files where they should be, and a bad job
+// among good ones ends nothing.
 func TestGenerateJobs(t *testing.T) {
 	dir := t.TempDir()
 	good := func(id string) string {
 		return `{"version":1,"id":"` + id + `","kind":"text-to-image","model":"sd1","prompt":"","steps":1,"width":64,"height":64,"images":2}`
 	}
 	photo := `{"version":1,"id":"c","kind":"image-to-image","model":"sd1","prompt":"","steps":2,"width":64,"height":64,"strength":0.5,"input":"photo-64x64-0.png"}`
-	jobs := []string{good("a"), `{"version":1,"id":"b","promt":""}`, photo, strings.Replace(photo, "photo-64x64-0", "nothing", 1), `no JSON`, "", good("f")}
+	long := `{"version":1,"id":"e","prompt":"` + strings.Repeat("x", 500_000) + `"}`
+	expired := strings.Replace(good("g"), `"images":2`, `"expires_at":"2020-01-01T00:00:00Z"`, 1)
+	jobs := []string{long, good("a"), `{"version":1,"id":"b","promt":""}`, photo, strings.Replace(photo, "photo-64x64-0", "nothing", 1), `no JSON`, "", expired, good("f")}
 	file := writeFile(t, filepath.Join(dir, "jobs.jsonl"), []byte(strings.Join(jobs, "\n")))
 	writeFile(t, filepath.Join(dir, "photo-64x64-0.png"), readFile(t, golden, "photo-64x64-0.png"))
 	out := filepath.Join(dir, "out")
@@ -69,8 +96,8 @@ func TestGenerateJobs(t *testing.T) {
 		state job.State
 		code  job.Code
 	}{
-		{"a", job.Done, ""}, {"b", job.Failed, job.InvalidJob}, {"c", job.Done, ""}, {"c", job.Failed, job.InputMissing},
-		{"", job.Failed, job.InvalidJob}, {"f", job.Done, ""},
+		{"", job.Failed, job.InvalidJob}, {"a", job.Done, ""}, {"b", job.Failed, job.InvalidJob}, {"c", job.Done, ""}, {"c", job.Failed, job.InputMissing},
+		{"", job.Failed, job.InvalidJob}, {"g", job.Failed, job.Expired}, {"f", job.Done, ""},
 	}
 	if len(records) != len(want) {
 		t.Fatalf("%d records: %s", len(records), stdout)
@@ -81,7 +108,7 @@ func TestGenerateJobs(t *testing.T) {
 			t.Errorf("record %d is %+v", i, r)
 		}
 	}
-	if key := records[0].Images[1].Key; key != "a/1.png" {
+	if key := records[1].Images[1].Key; key != "a/1.png" {
 		t.Errorf("key is %s", key)
 	}
 	readFile(t, out, "a", "1.png")
@@ -116,6 +143,9 @@ func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{"nothing"}, {"generate"}, {"generate", "--output", "x"}, {"generate", "--model", "demo", "--steps", "many", "--output", "x"}, {"demo", "a", "b"},
 		{"status"}, {"status", "../x"}, {"config", "nothing"}, {"enqueue"}, {"enqueue", "--model", "demo", "--prompt", "x", "--steps", "0"}, {"--nothing"},
+		{"enqueue", "--job", "x", "--model", "demo"}, {"enqueue", "--model", "demo", "--input", "x", "--input-key", "inputs/x"},
+		{"generate", "--jobs", "x", "--steps", "3", "--output", "x"}, {"enqueue", "--model", "a model", "--prompt", "x"},
+		{"enqueue", "--model", "demo", "--prompt", "x", "--queue", "a:b"},
 	} {
 		if _, stderr := p.must(2, args...); !strings.HasPrefix(stderr, "worker: ") {
 			t.Errorf("%v says %q", args, stderr)

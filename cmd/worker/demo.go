@@ -34,7 +34,7 @@ func (a *app) demoCommand() *cobra.Command {
 the model inside the program on the processor. A real job goes through the real
 queue. The model draws one coloured shape:
 
-  a [small|large] COLOUR SHAPE [on the left|on the right|at the top|at the bottom] on a COLOUR background
+  a [small|large] COLOUR SHAPE on a COLOUR background
 
   colours  red green blue yellow purple orange white black pink cyan
   shapes   circle square triangle star heart ring moon cross`,
@@ -65,10 +65,10 @@ queue. The model draws one coloured shape:
 }
 
 func (a *app) demo(ctx context.Context, j *job.Job, input, output string) (err error) {
-	c, err := a.load()
-	if err != nil {
-		return err
-	}
+	// Nothing but the engine's settings matters to it.
+	c := configs.Default()
+	configured, _ := a.load()
+	c.Engine = configured.Engine
 	c.Engine.Devices = configs.Devices{"cpu"}
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	bucket, err := directory.Open(output)
@@ -76,16 +76,15 @@ func (a *app) demo(ctx context.Context, j *job.Job, input, output string) (err e
 		return err
 	}
 	defer func() { err = errors.Join(err, bucket.Close()) }()
+	var photo []byte
 	if input != "" {
-		data, err := readInput(input, "input")
-		if err != nil {
+		if photo, err = readInput(input, "input"); err != nil {
 			return err
 		}
-		key := storage.InputKey(j.ID, "input")
-		j.Input = &key
-		if err := bucket.Put(ctx, key, data, storage.PutOptions{ContentType: "application/octet-stream"}); err != nil {
-			return fmt.Errorf("store photo: %w", err)
-		}
+		j.Input = new(storage.InputKey(j.ID, "input"))
+	}
+	if err := j.Validate(job.Limits{}); err != nil {
+		return err
 	}
 	models, err := catalogue("")
 	if err != nil {
@@ -104,7 +103,7 @@ func (a *app) demo(ctx context.Context, j *job.Job, input, output string) (err e
 	consumer, err := queue.NewConsumer(queue.Options{
 		Connection: queue.Connection{URL: redis.Addr()}, Queues: c.Queues, Concurrency: engine.Slots(), MaxAttempts: c.Job.MaxAttempts,
 		Timeout: c.Job.Timeout, StatusTTL: c.Job.StatusTTL,
-		Handler: processor.New(processor.Options{Bucket: bucket, Engine: engine, Record: recordOptions(c.Record), Log: log}),
+		Handler: processor.New(processor.Options{Bucket: bucket, Engine: engine, Record: recorder(c.Record), Log: log}),
 		Log:     log, Version: version,
 	})
 	if err != nil {
@@ -117,6 +116,13 @@ func (a *app) demo(ctx context.Context, j *job.Job, input, output string) (err e
 		stop()
 		err = errors.Join(err, <-ended)
 	}()
+	if photo != nil {
+		if err := bucket.Put(ctx, *j.Input, photo, storage.PutOptions{ContentType: "application/octet-stream"}); err != nil {
+			return fmt.Errorf("store photo: %w", err)
+		}
+		// The job's end deletes it; this is for a demo that is interrupted.
+		defer func() { err = errors.Join(err, bucket.Delete(context.WithoutCancel(ctx), *j.Input)) }()
+	}
 	return a.demoJob(ctx, j, queue.Connection{URL: redis.Addr()}, firstQueue(c.Queues), bucket, output)
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -46,9 +47,6 @@ status is then 1 if the job failed.`,
 	flags.StringVar(&e.maskKey, "mask-key", "", "`KEY` of a mask that is in the bucket already")
 	flags.StringVar(&e.flags.subject, "subject", "", "pseudonym of the user whom the job is for")
 	flags.BoolVar(&e.flags.keepInput, "keep-input", false, "leave the input in the bucket for other jobs")
-	cmd.MarkFlagsMutuallyExclusive("job", "model")
-	cmd.MarkFlagsMutuallyExclusive("input", "input-key")
-	cmd.MarkFlagsMutuallyExclusive("mask", "mask-key")
 	return cmd
 }
 
@@ -62,6 +60,9 @@ type enqueuer struct {
 }
 
 func (e *enqueuer) run(cmd *cobra.Command) error {
+	if err := e.check(cmd); err != nil {
+		return err
+	}
 	j, err := e.job(cmd)
 	if err != nil {
 		return err
@@ -75,6 +76,8 @@ func (e *enqueuer) run(cmd *cobra.Command) error {
 	}
 	if e.queue == "" {
 		e.queue = firstQueue(e.config.Queues)
+	} else if e.config.Queues[e.queue] == 0 {
+		fmt.Fprintf(e.app.stderr, "worker: no queue %s is configured here; a worker must serve it\n", e.queue)
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 	defer stop()
@@ -91,13 +94,54 @@ func (e *enqueuer) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer bucket.Close()
-	if err := e.upload(ctx, bucket, j); err != nil {
-		return err
-	}
-	if err := e.enqueue(ctx, client, j); err != nil || !e.wait {
+	if err := e.enqueueWithInput(ctx, client, bucket, j); err != nil || !e.wait {
 		return err
 	}
 	return e.app.follow(ctx, client, bucket, j.ID)
+}
+
+// check refuses flags that contradict each other.
+func (e *enqueuer) check(cmd *cobra.Command) error {
+	for _, pair := range [][2]string{{"input", "input-key"}, {"mask", "mask-key"}} {
+		if cmd.Flags().Changed(pair[0]) && cmd.Flags().Changed(pair[1]) {
+			return usage("give --%s or --%s, not both", pair[0], pair[1])
+		}
+	}
+	if e.jobFile == "" {
+		return nil
+	}
+	return e.flags.exclude(cmd, "job", "input", "mask")
+}
+
+// enqueueWithInput uploads the job's photo and mask, and takes them back if the
+// job does not get into the queue. For an id that is known nothing is touched:
+// its photo is another job's.
+func (e *enqueuer) enqueueWithInput(ctx context.Context, client *queue.Client, bucket storage.Bucket, j *job.Job) error {
+	_, err := client.Status(ctx, j.ID)
+	if err == nil {
+		return e.enqueue(ctx, client, j) // says that it exists
+	}
+	if !errors.Is(err, queue.ErrUnknownJob) {
+		return fmt.Errorf("enqueue job: %w", err)
+	}
+	uploaded, err := e.upload(ctx, bucket, j)
+	if err == nil {
+		err = e.enqueue(ctx, client, j)
+	}
+	if err == nil {
+		return nil
+	}
+	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if _, known := client.Status(clean, j.ID); !errors.Is(known, queue.ErrUnknownJob) {
+		return err // it may be in the queue after all, and then the photo is its
+	}
+	for _, key := range uploaded {
+		if deleteErr := bucket.Delete(clean, key); deleteErr != nil {
+			err = errors.Join(err, fmt.Errorf("take the upload back: %w", deleteErr))
+		}
+	}
+	return err
 }
 
 // firstQueue is the queue of the highest priority, by name among equals.
@@ -108,17 +152,31 @@ func firstQueue(queues map[string]int) string {
 
 // job reads the job and checks it before anything is uploaded.
 func (e *enqueuer) job(cmd *cobra.Command) (*job.Job, error) {
+	var j *job.Job
 	if e.jobFile == "" {
 		if e.flags.model == "" {
 			return nil, usage("give --job, or --model and --prompt; see worker enqueue --help")
 		}
-		j := e.flags.job(cmd)
+		j = e.flags.job(cmd)
 		set(e.inputKey != "", &j.Input, e.inputKey)
 		set(e.maskKey != "", &j.Mask, e.maskKey)
-		set(e.flags.input != "", &j.Input, storage.InputKey(j.ID, "input"))
-		set(e.flags.mask != "", &j.Mask, storage.InputKey(j.ID, "mask"))
-		return j, j.Validate(job.Limits{})
+	} else {
+		data, err := e.readJob()
+		if err != nil {
+			return nil, err
+		}
+		if j, err = job.Decode(data); err != nil {
+			// Everything else that is wrong with it is told at the same time.
+			_, err = job.Parse(data, job.Limits{})
+			return nil, err
+		}
 	}
+	set(e.flags.input != "", &j.Input, storage.InputKey(j.ID, "input"))
+	set(e.flags.mask != "", &j.Mask, storage.InputKey(j.ID, "mask"))
+	return j, j.Validate(job.Limits{})
+}
+
+func (e *enqueuer) readJob() ([]byte, error) {
 	in := e.app.stdin
 	if e.jobFile != "-" {
 		f, err := os.Open(e.jobFile)
@@ -132,33 +190,34 @@ func (e *enqueuer) job(cmd *cobra.Command) (*job.Job, error) {
 	if err != nil {
 		return nil, usage("read job: %w", err)
 	}
-	j, err := job.Decode(data)
-	if err == nil {
-		err = j.Validate(job.Limits{})
-	}
-	return j, err
+	return data, nil
 }
 
-// upload puts the photo and mask where the job says they are.
-func (e *enqueuer) upload(ctx context.Context, bucket storage.Bucket, j *job.Job) error {
+// upload puts the photo and mask where the job says they are, and names the
+// keys it put.
+func (e *enqueuer) upload(ctx context.Context, bucket storage.Bucket, j *job.Job) (keys []string, err error) {
 	for _, u := range []struct{ file, what string }{{e.flags.input, "input"}, {e.flags.mask, "mask"}} {
 		if u.file == "" {
 			continue
 		}
 		data, err := readInput(u.file, u.what)
 		if err != nil {
-			return err
+			return keys, err
 		}
-		opts := storage.PutOptions{ContentType: "application/octet-stream"}
-		if err := bucket.Put(ctx, storage.InputKey(j.ID, u.what), data, opts); err != nil {
-			return fmt.Errorf("upload %s: %w", u.what, err)
+		key := storage.InputKey(j.ID, u.what)
+		keys = append(keys, key)
+		if err := bucket.Put(ctx, key, data, storage.PutOptions{ContentType: "application/octet-stream"}); err != nil {
+			return keys, fmt.Errorf("upload %s: %w", u.what, err)
 		}
 	}
-	return nil
+	return keys, nil
 }
 
 func (e *enqueuer) enqueue(ctx context.Context, client *queue.Client, j *job.Job) error {
 	receipt, err := client.Enqueue(ctx, j, e.queue)
+	if errors.Is(err, queue.ErrQueueName) {
+		return usage("--queue: %w", err)
+	}
 	if err != nil {
 		return fmt.Errorf("enqueue job: %w", err)
 	}
@@ -213,20 +272,24 @@ func readRecord(ctx context.Context, bucket storage.Bucket, id string) (*job.Rec
 	return job.DecodeRecord(data)
 }
 
-// recordOf reads the record of a job if there is one and a storage to look in.
-func (a *app) recordOf(ctx context.Context, id string) (*job.Record, error) {
+// recordOf reads the record of a job if there is one. A storage that is not
+// configured, or away, is no error where the status still tells something: it is
+// said on standard error.
+func (a *app) recordOf(ctx context.Context, id string) *job.Record {
 	c, err := a.load(configs.NeedStorage)
 	if err != nil {
-		return nil, nil //nolint:nilnil // without a storage the status alone tells
+		return nil
 	}
 	bucket, err := openBucket(c.Storage)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		defer bucket.Close()
+		var record *job.Record
+		if record, err = readRecord(ctx, bucket, id); err == nil {
+			return record
+		}
 	}
-	defer bucket.Close()
-	record, err := readRecord(ctx, bucket, id)
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil, nil //nolint:nilnil // the job has not ended
+	if !errors.Is(err, storage.ErrNotFound) {
+		fmt.Fprintln(a.stderr, "worker:", err)
 	}
-	return record, err
+	return nil
 }

@@ -4,9 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -47,6 +46,11 @@ the exit status is then 1.`,
 			if jobs == "" && flags.model == "" {
 				return usage("give --model and --prompt, or --jobs; see worker generate --help")
 			}
+			if jobs != "" {
+				if err := flags.exclude(cmd, "jobs"); err != nil {
+					return err
+				}
+			}
 			if cmd.Flags().Changed("models") {
 				a.environ = append(a.environ, "IMGUS_MODELS_DIRECTORY="+modelsDir)
 			}
@@ -75,7 +79,7 @@ the exit status is then 1.`,
 type generator struct {
 	app    *app
 	engine engineCloser
-	record processor.RecordOptions
+	record processor.Recorder
 	output string
 	failed bool
 }
@@ -101,7 +105,7 @@ func (a *app) newGenerator(flags *jobFlags, output string) (*generator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &generator{app: a, engine: engine, record: recordOptions(c.Record), output: output}, nil
+	return &generator{app: a, engine: engine, record: recorder(c.Record), output: output}, nil
 }
 
 // generateModels is the catalogue, or the one model whose folder was given.
@@ -135,7 +139,7 @@ func (g *generator) fromFlags(ctx context.Context, cmd *cobra.Command, flags *jo
 	if flags.mask != "" {
 		j.Mask = &flags.mask
 	}
-	return g.one(ctx, j, nil, "")
+	return g.one(ctx, j, j.Validate(job.Limits{}), "")
 }
 
 func (g *generator) fromFile(ctx context.Context, file string) error {
@@ -149,22 +153,39 @@ func (g *generator) fromFile(ctx context.Context, file string) error {
 		in, base = f, filepath.Dir(file)
 	}
 	defer in.Close()
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, 4*job.MaxPayload)
-	for lines.Scan() {
-		line := bytes.TrimSpace(lines.Bytes())
-		if len(line) == 0 {
-			continue
+	lines := bufio.NewReader(in)
+	for {
+		line, tooLong, err := readLine(lines)
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			j, invalid := job.Parse(line, job.Limits{})
+			if tooLong {
+				invalid = job.Errorf(job.InvalidJob, "the job must be at most %d bytes of JSON", job.MaxPayload)
+			}
+			if err := g.one(ctx, j, invalid, base); err != nil {
+				return err
+			}
 		}
-		j, err := job.Decode(line)
-		if err := g.one(ctx, j, err, base); err != nil {
-			return err
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return usage("read jobs: %w", err)
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return usage("read jobs: %w", err)
+}
+
+// readLine reads a line, of one that is too long only its beginning.
+func readLine(r *bufio.Reader) (line []byte, tooLong bool, err error) {
+	for {
+		part, err := r.ReadSlice('\n')
+		if room := job.MaxPayload + 1 - len(line); len(part) > room {
+			part, tooLong = part[:room], true
+		}
+		line = append(line, part...)
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, tooLong, err
+		}
 	}
-	return nil
 }
 
 // one makes one job's images and prints its record. The error is of what ends
@@ -174,8 +195,8 @@ func (g *generator) one(ctx context.Context, j *job.Job, invalid error, base str
 	start := time.Now()
 	var result *inference.Result
 	err := invalid
-	if err == nil {
-		err = j.Validate(job.Limits{})
+	if err == nil && j.Expired(start) {
+		err = job.Errorf(job.Expired, "the job's time was over before it began")
 	}
 	if err == nil {
 		result, err = g.generate(ctx, j, base)
@@ -186,8 +207,9 @@ func (g *generator) one(ctx context.Context, j *job.Job, invalid error, base str
 	var record *job.Record
 	if err != nil {
 		g.failed = true
-		record = g.record.Failed(j, attempt, job.AsError(err))
-		if job.AsError(err).Code == job.Internal || job.AsError(err).Code == job.EngineFailed {
+		known := job.AsError(err)
+		record = g.record.Failed(j, attempt, known)
+		if known.Err != nil { // the cause, which the record does not have
 			fmt.Fprintln(g.app.stderr, "worker:", err)
 		}
 	} else {
@@ -233,19 +255,24 @@ func (g *generator) generate(ctx context.Context, j *job.Job, base string) (*inf
 	return g.engine.Generate(ctx, r)
 }
 
-// store writes the images; their keys are relative to the output.
+// store writes the images; their keys are relative to the output. Those of an
+// earlier run of the id go.
 func (g *generator) store(id string, images []inference.Image) ([]job.Image, error) {
+	for _, format := range job.Formats() {
+		old, _ := filepath.Glob(filepath.Join(g.output, id, "[0-9]."+format.Extension())) // the pattern is good
+		for _, file := range old {
+			if err := os.Remove(file); err != nil {
+				return nil, fmt.Errorf("remove an earlier image: %w", err)
+			}
+		}
+	}
 	out := make([]job.Image, len(images))
 	for i, image := range images {
 		key := path.Join(id, fmt.Sprintf("%d.%s", i, image.Format.Extension()))
 		if err := g.writeFile(key, image.Data); err != nil {
 			return nil, err
 		}
-		sum := sha256.Sum256(image.Data)
-		out[i] = job.Image{
-			Key: key, SHA256: hex.EncodeToString(sum[:]), Format: image.Format, Width: image.Width, Height: image.Height,
-			Bytes: int64(len(image.Data)), Seed: image.Seed,
-		}
+		out[i] = g.record.Image(key, image)
 	}
 	return out, nil
 }

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/imgus/worker/job"
 	"github.com/imgus/worker/queue"
@@ -11,6 +14,8 @@ import (
 
 // jobFlags are the flags of one job's fields.
 type jobFlags struct {
+	names []string
+
 	id, kind, model, prompt, negativePrompt, scheduler string
 	input, mask, format, subject                       string
 	prompt2, negativePrompt2, promptSyntax             string
@@ -22,7 +27,11 @@ type jobFlags struct {
 }
 
 func (f *jobFlags) register(cmd *cobra.Command) {
-	flags := cmd.Flags()
+	flags := pflag.NewFlagSet("job", pflag.ContinueOnError)
+	defer func() {
+		flags.VisitAll(func(flag *pflag.Flag) { f.names = append(f.names, flag.Name) })
+		cmd.Flags().AddFlagSet(flags)
+	}()
 	flags.StringVar(&f.id, "id", "", "the job's `ID` (default: a new one)")
 	flags.StringVar(&f.kind, "kind", "", "text-to-image, image-to-image or inpaint (default: by --input and --mask)")
 	flags.StringVar(&f.model, "model", "", "the model's `NAME`")
@@ -49,6 +58,17 @@ func (f *jobFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.mask, "mask", "", "mask `FILE`: white is painted anew")
 	flags.StringVar(&f.format, "format", "", "png, jpeg or webp (default png)")
 	flags.IntVar(&f.quality, "quality", 0, "of jpeg and webp, 1 to 100 (default 90)")
+}
+
+// exclude refuses the job's flags, but those named, beside another flag that
+// gives whole jobs.
+func (f *jobFlags) exclude(cmd *cobra.Command, other string, but ...string) error {
+	for _, name := range f.names {
+		if cmd.Flags().Changed(name) && !slices.Contains(but, name) {
+			return usage("--%s does not go with --%s, which has the whole job", name, other)
+		}
+	}
+	return nil
 }
 
 // job makes the job of the flags that were given. Input and mask are left to
@@ -112,16 +132,24 @@ func set[T any](given bool, field **T, value T) {
 // readInput reads a photo or mask, which must be no larger than the contract
 // allows. Its name stays out of the error.
 func readInput(file, field string) ([]byte, error) {
+	missing := job.Errorf(job.InputMissing, "%s: there is no such file that can be read", field)
+	// A pipe or device has no end, and a pipe without a writer none of its own.
 	info, err := os.Stat(file)
-	if err != nil {
-		return nil, job.Errorf(job.InputMissing, "%s: the file cannot be read", field)
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, missing
 	}
-	if limit := job.HardLimits().InputBytes; info.Size() > limit {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, missing
+	}
+	defer f.Close()
+	limit := job.HardLimits().InputBytes
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, missing
+	}
+	if int64(len(data)) > limit {
 		return nil, job.Errorf(job.InputTooLarge, "%s: larger than %d bytes", field, limit)
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, job.Errorf(job.InputMissing, "%s: the file cannot be read", field)
 	}
 	return data, nil
 }

@@ -96,7 +96,7 @@ func statusOf(err error) int {
 	}
 	if e, ok := errors.AsType[*job.Error](err); ok {
 		switch e.Code {
-		case job.InvalidJob:
+		case job.InvalidJob, job.InputMissing, job.InputTooLarge:
 			return exitUsage
 		case job.StorageUnavailable:
 			return exitUnavailable

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/imgus/worker/configs"
 	"github.com/imgus/worker/processor"
@@ -59,7 +58,7 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 		Connection: connection(c.Redis), Queues: c.Queues, Concurrency: engine.Slots(), MaxAttempts: c.Job.MaxAttempts,
 		Timeout: c.Job.Timeout, ShutdownGrace: c.Job.ShutdownGrace, StatusTTL: c.Job.StatusTTL, Limits: limits(c.Limits),
 		Handler: processor.New(processor.Options{
-			Bucket: bucket, Engine: engine, Limits: limits(c.Limits), Record: recordOptions(c.Record), Log: log,
+			Bucket: bucket, Engine: engine, Limits: limits(c.Limits), Record: recorder(c.Record), Log: log,
 		}),
 		Log: log, Version: version,
 	})
@@ -73,9 +72,7 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 		return err
 	}
 	log.Info("worker started", "version", version, "queues", c.Queues, "devices", engine.Devices())
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return consumer.Run(ctx) })
-	if err := group.Wait(); err != nil {
+	if err := consumer.Run(ctx); err != nil {
 		return err
 	}
 	log.Info("worker stopped")

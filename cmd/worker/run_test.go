@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io/fs"
@@ -117,6 +118,8 @@ func (s *station) leftovers(ctx context.Context) []string {
 // TestTwoHundredJobs: all at once, with photos among them. Each gets the
 // pictures that its job alone would get, and nothing is left over.
 func TestTwoHundredJobs(t *testing.T) {
+	scratch := t.TempDir()
+	t.Setenv("TMPDIR", scratch)
 	s := newStation(t)
 	const prompt = "a large green star unlike any other"
 	photo := readFile(t, golden, "photo-64x64-0.png")
@@ -153,6 +156,9 @@ func TestTwoHundredJobs(t *testing.T) {
 		t.Errorf("exit status %d, log %s", status, log)
 	}
 
+	if left, err := os.ReadDir(scratch); err != nil || len(left) > 0 {
+		t.Errorf("scratch has %v, %v", left, err)
+	}
 	file := writeFile(t, filepath.Join(dir, "jobs.jsonl"), []byte(strings.Join(jobs, "\n")))
 	stdout, _ := s.must(0, "generate", "--jobs", file, "--output", filepath.Join(dir, "out"), "--json")
 	for _, want := range lines[*job.Record](t, stdout) {
@@ -269,14 +275,7 @@ func TestEnqueueWaitStatusCancel(t *testing.T) {
 
 	// A job that takes long is cancelled.
 	s.must(0, "enqueue", "--id", "long", "--model", "sd1", "--prompt", "x", "--steps", "150", "--width", "512", "--height", "512", "--images", "8")
-	for status, err := range s.client.Watch(t.Context(), "long") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if status.Stage == job.StageDenoise {
-			break
-		}
-	}
+	s.until("long", func(q queue.Status) bool { return q.Stage == job.StageDenoise })
 	s.must(0, "cancel", "long")
 	s.await([]string{"long"})
 	if r := s.record("long"); r.State != job.Cancelled || r.Images != nil {
@@ -303,32 +302,65 @@ func TestCancelWithoutWorker(t *testing.T) {
 }
 
 // TestHandBack: a worker that is told to stop gives an unfinished job back, and
-// another one makes it.
+// another one takes it.
 func TestHandBack(t *testing.T) {
 	s := newStation(t, "IMGUS_JOB_SHUTDOWN_GRACE=100ms")
 	stop := s.daemon()
-	s.must(0, "enqueue", "--id", "long", "--model", "sd1", "--prompt", "x", "--steps", "60", "--width", "256", "--height", "256", "--images", "2")
-	for status, err := range s.client.Watch(t.Context(), "long") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if status.Stage == job.StageDenoise {
-			break
-		}
-	}
+	// Minutes of work: it cannot end in the grace period.
+	s.must(0, "enqueue", "--id", "long", "--model", "sd1", "--prompt", "x", "--steps", "150", "--width", "512", "--height", "512", "--images", "8")
+	s.until("long", func(q queue.Status) bool { return q.Stage == job.StageDenoise })
 	if status, log := stop(); status != 0 {
 		t.Fatalf("exit status %d, log %s", status, log)
 	}
 	if _, err := readRecord(t.Context(), s.bucket, "long"); err == nil {
-		t.Skip("this machine made the job within the grace period")
+		t.Fatal("the job has a record")
 	}
 	stop = s.daemon()
+	s.until("long", func(q queue.Status) bool { return q.Stage == job.StageDenoise && q.Attempt == 2 })
+	s.must(0, "cancel", "long")
 	s.await([]string{"long"})
-	if r := s.record("long"); r.State != job.Done {
-		t.Errorf("record is %+v", r)
-	}
 	stop()
 	s.clean("no prompt holds this")
+}
+
+// until waits for a status of the job.
+func (s *station) until(id string, reached func(queue.Status) bool) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	for status, err := range s.client.Watch(ctx, id) {
+		if err != nil {
+			s.t.Fatalf("%v after %+v", err, status)
+		}
+		if reached(status) {
+			return
+		}
+	}
+	s.t.Fatal("the job ended before")
+}
+
+// TestInputsOfOthers: an enqueue that does not get through leaves no photo
+// behind, and one of an id that is known does not touch its photo.
+func TestInputsOfOthers(t *testing.T) {
+	s := newStation(t)
+	photo := filepath.Join(golden, "photo-64x64-0.png")
+	s.must(0, "enqueue", "--id", "one", "--model", "sd1", "--prompt", "x", "--input", photo)
+	s.must(0, "enqueue", "--id", "one", "--model", "sd1", "--prompt", "x", "--input", filepath.Join(golden, "photo-64x64-1.png"))
+	got, err := s.bucket.Get(t.Context(), storage.InputKey("one", "input"), 1<<20)
+	if err != nil || !bytes.Equal(got, readFile(t, photo)) {
+		t.Error("the first job's photo was touched", err)
+	}
+	s.must(2, "enqueue", "--id", "two", "--model", "sd1", "--prompt", "x", "--input", photo, "--queue", "a:b")
+	s.must(2, "enqueue", "--id", "three", "--model", "sd1", "--prompt", "x", "--input", "/dev/zero")
+	away := newProgram(t, append(s.environ[1:], "IMGUS_REDIS_URL=redis://127.0.0.1:1")...)
+	away.must(69, "enqueue", "--id", "four", "--model", "sd1", "--prompt", "x", "--input", photo)
+	s.must(0, "cancel", "one")
+	s.clean("no prompt holds this")
+	jobFile := writeFile(t, filepath.Join(t.TempDir(), "job.json"), []byte(`{"version":1,"id":"five","kind":"image-to-image","model":"sd1","prompt":""}`))
+	s.must(0, "enqueue", "--job", jobFile, "--input", photo)
+	if _, err := s.bucket.Stat(t.Context(), storage.InputKey("five", "input")); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestDirectoryStorage(t *testing.T) {

@@ -23,11 +23,7 @@ func (a *app) statusCommand() *cobra.Command {
 			if !job.ValidID(id) {
 				return usage("%q is no job id", id)
 			}
-			record, err := a.recordOf(cmd.Context(), id)
-			if err != nil {
-				return err
-			}
-			if record != nil {
+			if record := a.recordOf(cmd.Context(), id); record != nil {
 				return a.printRecord(record)
 			}
 			return a.withClient(func(client *queue.Client) error {
@@ -84,7 +80,7 @@ func (a *app) cancel(ctx context.Context, client *queue.Client, id string) error
 func (a *app) cancelWaiting(ctx context.Context, client *queue.Client, id string) error {
 	c, err := a.load(configs.NeedStorage)
 	if err != nil {
-		return nil //nolint:nilerr // said above
+		return nil
 	}
 	j, err := client.Waiting(id)
 	if err != nil || j == nil {
@@ -95,7 +91,7 @@ func (a *app) cancelWaiting(ctx context.Context, client *queue.Client, id string
 		return err
 	}
 	defer bucket.Close()
-	p := processor.New(processor.Options{Bucket: bucket, Record: recordOptions(c.Record), Log: a.logger(c.Log)})
+	p := processor.New(processor.Options{Bucket: bucket, Record: recorder(c.Record), Log: a.logger(c.Log)})
 	outcome, err := p.Cancel(ctx, j, job.Attempt{ID: queue.NewID()})
 	if err != nil {
 		return err

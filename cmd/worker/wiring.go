@@ -1,13 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 
 	"github.com/lmittmann/tint"
@@ -41,7 +40,15 @@ func (a *app) logger(c configs.Log) *slog.Logger {
 	if c.Format == "text" || c.Format == "auto" && isTerminal(a.stderr) {
 		return slog.New(tint.NewTextHandler(a.stderr, &tint.Options{Level: level, NoColor: !isTerminal(a.stderr)}))
 	}
-	return slog.New(slog.NewJSONHandler(a.stderr, &slog.HandlerOptions{Level: level}))
+	return slog.New(slog.NewJSONHandler(a.stderr, &slog.HandlerOptions{Level: level, ReplaceAttr: readable}))
+}
+
+// readable writes durations as 2m0s; JSON has them as nanoseconds otherwise.
+func readable(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 func isTerminal(w any) bool {
@@ -98,7 +105,7 @@ func findLibrary(configured string) (string, error) {
 	if program, err := os.Executable(); err == nil {
 		dir := filepath.Dir(program)
 		places = append(places, filepath.Join(dir, name), filepath.Join(dir, "..", "lib", name))
-		cached, _ := filepath.Glob(filepath.Join(dir, "..", ".cache", "onnxruntime", "*-cpu-"+goarch(), name)) // the pattern is good
+		cached, _ := filepath.Glob(filepath.Join(dir, "..", ".cache", "onnxruntime", "*-cpu-"+runtime.GOARCH, name)) // the pattern is good
 		slices.Sort(cached)
 		slices.Reverse(cached)
 		places = append(places, cached...)
@@ -151,14 +158,14 @@ func connection(c configs.Redis) queue.Connection {
 	}
 }
 
-// recordOptions are the configured shape of records.
-func recordOptions(c configs.Record) processor.RecordOptions {
-	return processor.RecordOptions{Prompts: c.Prompt == "full"}
+// recorder writes records as configured.
+func recorder(c configs.Record) processor.Recorder {
+	return processor.Recorder{Prompts: c.Prompt == "full"}
 }
 
 // isModelFolder reports whether the argument of --model is a folder rather than
 // a name.
 func isModelFolder(model string) bool {
 	_, err := os.Stat(filepath.Join(model, "model_index.json"))
-	return !errors.Is(err, fs.ErrNotExist) && err == nil
+	return err == nil
 }

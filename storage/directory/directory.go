@@ -81,6 +81,9 @@ func (b *Bucket) read(ctx context.Context, key string, limit int64) ([]byte, err
 	if isNoFile(err) {
 		return nil, storage.ErrNotFound // deleted since
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, storage.ErrUnreadable
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -294,6 +297,8 @@ func failure(doing string, err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, storage.ErrUnreadable):
+		return fmt.Errorf("%s: %w", doing, storage.ErrUnreadable)
 	case isKeyTrouble(err):
 		return fmt.Errorf("%s: %w", doing, errKey)
 	case errors.As(err, &errno):

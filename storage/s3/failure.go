@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/minio/minio-go/v7"
 
@@ -51,10 +52,20 @@ func failure(ctx context.Context, op operation, err error) error {
 		return fmt.Errorf("%s: the storage is unfit: it has no conditional writes (If-None-Match)", op.doing)
 	}
 	text := fmt.Sprintf("%s (%d)", answer.Code, answer.StatusCode)
+	if op == getting && unreadable(answer) {
+		return fmt.Errorf("%s: %w: %s", op.doing, storage.ErrUnreadable, text)
+	}
 	if hint := hint(op, answer); hint != "" {
 		text += ": " + hint
 	}
 	return fmt.Errorf("%s: %w: %s", op.doing, storage.ErrUnavailable, text)
+}
+
+// unreadable reports whether it is the one object that cannot be read: archived,
+// or encrypted with a key that its writer alone has.
+func unreadable(answer minio.ErrorResponse) bool {
+	return answer.Code == "InvalidObjectState" || strings.HasPrefix(answer.Code, "KMS.") ||
+		answer.Code == "InvalidRequest" && answer.StatusCode == http.StatusBadRequest
 }
 
 // hint says what an operator can do.
