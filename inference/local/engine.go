@@ -127,12 +127,12 @@ func (e *Engine) Close() error {
 	for range e.devices {
 		d := <-e.free
 		for _, l := range d.memory.list() {
-			if e.unusable() == nil {
+			if !e.isLost() {
 				errs = append(errs, d.memory.drop(l))
 			}
 		}
 	}
-	if e.unusable() != nil {
+	if e.isLost() {
 		return nil
 	}
 	return errors.Join(append(errs, e.closeAll())...)

@@ -26,7 +26,7 @@ func NewEngine(o Options, open func(m *models.Model) (Pipeline, error), measure 
 func (c *curve) Add(load, bytes int64) { c.add(load, bytes) }
 
 // At estimates.
-func (c curve) At(load int64) int64 { return c.at(load) }
+func (c *curve) At(load int64) int64 { return c.at(load) }
 
 // NewFootprint makes what is known of a model.
 func NewFootprint(weights int64, unet, vae curve) *footprint {

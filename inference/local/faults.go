@@ -23,6 +23,8 @@ func (e *Engine) unusable() error {
 	return nil
 }
 
+func (e *Engine) isLost() bool { return e.lost.Load() != nil }
+
 // judge gives an error the code and the text that a user sees; the cause of ctx
 // stays as it is. After a lost device nothing else is tried.
 func (e *Engine) judge(ctx context.Context, err error) error {

@@ -47,18 +47,18 @@ func (c *curve) add(load, bytes int64) {
 // them, which begins at nothing, and beyond them as steep as from the first to
 // the last. Attention may grow faster, so that a job is rather tried in vain
 // than refused for nothing.
-func (c curve) at(load int64) int64 {
-	if len(c) == 0 {
+func (c *curve) at(load int64) int64 {
+	if len(*c) == 0 {
 		return 0
 	}
-	from, to := measurement{}, c[len(c)-1]
-	switch i := slices.IndexFunc(c, func(m measurement) bool { return m.load >= load }); {
+	from, to := measurement{}, (*c)[len(*c)-1]
+	switch i := slices.IndexFunc(*c, func(m measurement) bool { return m.load >= load }); {
 	case i > 0:
-		from, to = c[i-1], c[i]
+		from, to = (*c)[i-1], (*c)[i]
 	case i == 0:
-		to = c[0]
-	case len(c) > 1:
-		from = c[0]
+		to = (*c)[0]
+	case len(*c) > 1:
+		from = (*c)[0]
 	}
 	slope := float64(to.bytes-from.bytes) / float64(to.load-from.load)
 	return to.bytes + int64(math.Round(slope*float64(load-to.load)))

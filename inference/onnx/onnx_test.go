@@ -144,7 +144,7 @@ func TestClassify(t *testing.T) {
 	} {
 		got := onnx.Classify(errors.New(text))
 		for _, fault := range []error{onnx.ErrOutOfMemory, onnx.ErrDeviceLost} {
-			if errors.Is(got, fault) != (fault == want) {
+			if errors.Is(got, fault) != errors.Is(want, fault) {
 				t.Errorf("%q is %v", text, got)
 			}
 		}
