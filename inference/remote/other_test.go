@@ -1,0 +1,5 @@
+//go:build !linux
+
+package remote_test
+
+func forgetParent() {}

@@ -1,0 +1,171 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/imgus/worker/inference"
+)
+
+// DeviceStatus is a device as it stands.
+type DeviceStatus struct {
+	Device string `json:"device"`
+	State  State  `json:"state"`
+	Slots  int    `json:"slots"`
+	Busy   int    `json:"busy"`
+	// Models are those that the child has in memory.
+	Models []string `json:"models,omitempty"`
+	PID    int      `json:"pid,omitempty"`
+	// Memory is the child's resident memory in bytes, 0 if unknown.
+	Memory int64 `json:"memory,omitempty"`
+	// Confined is what keeps the child from the network; "" is nothing.
+	Confined string `json:"confined,omitempty"`
+	// Restarts are all, Failures those in a row that were of no use.
+	Restarts int `json:"restarts"`
+	Failures int `json:"failures"`
+	// Error is how the last child ended.
+	Error string `json:"error,omitempty"`
+}
+
+// Devices says how each device stands.
+func (p *Pool) Devices() []DeviceStatus {
+	all := make([]DeviceStatus, len(p.devices))
+	p.look(func() {
+		for i, s := range p.devices {
+			d := DeviceStatus{Device: s.device, State: s.state(), Restarts: max(s.starts-1, 0), Failures: s.failures}
+			if s.last != nil {
+				d.Error = s.last.Error()
+			}
+			if c := s.live; c != nil {
+				d.Slots, d.Busy, d.Models, d.PID, d.Confined = c.slots, c.busy, slices.Clone(c.models), c.pid, c.confined
+			}
+			all[i] = d
+		}
+	})
+	for i := range all {
+		if pid := all[i].PID; pid != 0 {
+			all[i].Memory, _ = residentMemory(pid) // 0 where nobody can tell
+		}
+	}
+	return all
+}
+
+// Slots is how many jobs all devices work on at once when none is bad.
+func (p *Pool) Slots() (n int) {
+	p.look(func() {
+		for _, s := range p.devices {
+			if s.live != nil {
+				n += s.live.slots
+			} else {
+				n++
+			}
+		}
+	})
+	return n
+}
+
+// Capacity is how many jobs the children that are ready work on at once.
+func (p *Pool) Capacity() (n int) {
+	p.look(func() {
+		for _, s := range p.devices {
+			if s.live != nil {
+				n += s.live.slots
+			}
+		}
+	})
+	return n
+}
+
+// Busy is how many jobs are in hand.
+func (p *Pool) Busy() (n int) {
+	p.look(func() { n = p.busy })
+	return n
+}
+
+// Ready reports whether a child is ready.
+func (p *Pool) Ready() bool { return p.Capacity() > 0 }
+
+// WarmUp implements inference.Host: every child that is ready does it, and each
+// that is started from now on before it takes jobs.
+func (p *Pool) WarmUp(ctx context.Context, w inference.WarmUp) error {
+	var children []*process
+	p.look(func() {
+		p.warm = append(slices.DeleteFunc(slices.Clone(p.warm), func(o inference.WarmUp) bool { return o == w }), w)
+		for _, s := range p.devices {
+			if s.live != nil {
+				children = append(children, s.live)
+			}
+		}
+	})
+	errs := make(chan error)
+	for _, c := range children {
+		go func() { errs <- p.warmOne(ctx, c, w) }()
+	}
+	var all []error
+	for range children {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
+}
+
+func (p *Pool) warmOne(ctx context.Context, c *process, w inference.WarmUp) error {
+	child, err := p.take(ctx, func() *process {
+		if c.gone || c.free() {
+			return c
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	a, err := child.warmUp(ctx, w)
+	p.leave(child, a, err)
+	switch {
+	case err == nil && a.Error == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err == nil:
+		return a.Error
+	case isGone(err):
+		return child.jobError()
+	default:
+		return err
+	}
+}
+
+func (p *Pool) warmUps() (w []inference.WarmUp) {
+	p.look(func() { w = p.warm })
+	return w
+}
+
+// Status implements inference.Host: the sum over the children that are ready,
+// with the engine of the first.
+func (p *Pool) Status(ctx context.Context) (inference.Status, error) {
+	var children []*process
+	p.look(func() {
+		for _, s := range p.devices {
+			if s.live != nil {
+				children = append(children, s.live)
+			}
+		}
+	})
+	var sum inference.Status
+	for i, c := range children {
+		one, err := c.status(ctx)
+		if err != nil {
+			return inference.Status{}, err
+		}
+		if i == 0 {
+			sum.Engine = one.Engine
+			sum.Engine.Device = c.device
+		}
+		sum.Slots += one.Slots
+		sum.Busy += one.Busy
+		sum.Models = append(sum.Models, one.Models...)
+		sum.MemoryBudget += one.MemoryBudget
+		sum.MemoryUsed += one.MemoryUsed
+	}
+	return sum, nil
+}

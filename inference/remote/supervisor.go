@@ -1,0 +1,177 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/imgus/worker/job"
+)
+
+// State is how a device stands.
+type State string
+
+// The states of a device.
+const (
+	// Starting: its child is not ready yet, or waits to be started again.
+	Starting State = "starting"
+	// Ready: its child serves.
+	Ready State = "ready"
+	// Bad: its child failed several times in a row. It is still tried.
+	Bad State = "bad"
+)
+
+const (
+	// quiet is how long a child must live for its failures to be forgotten.
+	quiet = time.Minute
+	// The wait before a child that fails is started again doubles from the
+	// first to the last.
+	firstWait, lastWait = 250 * time.Millisecond, 30 * time.Second
+	// A child is asked for a sign of life that often, and given so long.
+	pulse, pulsePatience = 10 * time.Second, 30 * time.Second
+)
+
+// supervisor keeps the child of one device alive.
+type supervisor struct {
+	pool   *Pool
+	device string
+	log    *slog.Logger
+
+	// These belong to the pool, under its lock.
+	live     *process // the child that serves; nil when none does
+	failures int      // in a row
+	starts   int
+	last     error // how the last child ended
+}
+
+func (s *supervisor) state() State {
+	switch {
+	case s.live != nil:
+		return Ready
+	case s.failures >= s.pool.options.BadAfter:
+		return Bad
+	default:
+		return Starting
+	}
+}
+
+// run keeps a child alive until ctx ends. first is called when the first start
+// has ended, well or not.
+func (s *supervisor) run(ctx context.Context, first func()) {
+	opened := sync.OnceFunc(first)
+	defer opened()
+	for ctx.Err() == nil {
+		p, err := s.start(ctx)
+		if err == nil {
+			s.pool.change(func() { s.live = p })
+			opened()
+			s.watch(ctx, p)
+			err = p.exit
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		wait := s.account(p, err)
+		opened()
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// start starts a child and waits until it can take jobs. On an error the
+// process, if there is one, is gone.
+func (s *supervisor) start(ctx context.Context) (*process, error) {
+	s.pool.change(func() { s.starts++ })
+	p, err := launch(s.pool.options, s.device, s.pool.clock) //nolint:contextcheck // the child outlives its start
+	if err != nil {
+		return nil, err
+	}
+	status, err := p.ready(ctx, s.pool.options.StartTimeout)
+	if err != nil {
+		return p, err
+	}
+	p.slots, p.confined = max(status.Slots, 1), status.Confined
+	for _, w := range s.pool.warmUps() {
+		a, err := p.warmUp(ctx, w)
+		if err != nil {
+			return p, fmt.Errorf("warm up: %w", p.exit)
+		}
+		if a.Error != nil {
+			s.log.Warn("model not warmed up", "model", w.Model, "error", a.Error)
+		}
+		p.models = a.Models
+	}
+	s.log.Info("engine started", "pid", p.pid, "slots", p.slots, "confined", p.confined, "dur_ms", time.Since(p.started).Milliseconds())
+	return p, nil
+}
+
+// watch returns when the child is gone. It ends one that is hung, too large,
+// or not needed any more.
+func (s *supervisor) watch(ctx context.Context, p *process) {
+	defer s.pool.change(func() { s.live = nil })
+	tick := time.NewTicker(pulse)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.ended:
+			return
+		case <-ctx.Done():
+			p.dismiss(s.pool.options.Grace)
+			return
+		case <-p.vacant:
+			p.dismiss(s.pool.options.Grace)
+			return
+		case <-tick.C:
+			alive, cancel := context.WithTimeoutCause(ctx, pulsePatience, errNoPulse)
+			if err := p.alive(alive); err != nil && ctx.Err() == nil {
+				p.bury(err)
+			}
+			cancel()
+			s.pool.change(func() { s.pool.weigh(p) })
+		}
+	}
+}
+
+var errNoPulse = errors.New("no sign of life")
+
+// account says what becomes of a device whose child is gone, and returns how
+// long to wait before the next. A child that worked and then died is followed
+// at once; only one that never was of use has its successor wait.
+func (s *supervisor) account(p *process, err error) (wait time.Duration) {
+	var failures int
+	var retired bool
+	s.pool.change(func() {
+		s.last = err
+		retired = p != nil && p.retiring
+		useful := p != nil && !p.broken && (p.worked || retired || time.Since(p.started) > quiet)
+		if useful {
+			s.failures = 0
+			return
+		}
+		s.failures++
+		failures = s.failures
+		wait = min(firstWait<<min(failures-1, 10), lastWait)
+	})
+	switch {
+	case retired:
+		s.log.Info("engine recycled", "reason", errTooLarge)
+	case failures == s.pool.options.BadAfter:
+		s.log.Error("the device is bad; it is still tried", "failures", failures, "wait", wait, "error", err)
+	default:
+		s.log.Warn("engine ended; it is started again", "failures", failures, "wait", wait, "error", err)
+	}
+	return wait
+}
+
+// jobError is what a job is told whose child is gone.
+func (p *process) jobError() *job.Error {
+	if _, hung := errors.AsType[*hang](p.exit); hung {
+		return job.Wrap(job.EngineFailed, p.exit, "the engine made no progress on the job and was stopped")
+	}
+	return job.Wrap(job.EngineFailed, p.exit, "the engine process ended while it worked on the job")
+}
