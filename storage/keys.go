@@ -16,6 +16,9 @@ const InputPrefix = "inputs/"
 // ResultPrefix is the worker's part of the bucket.
 const ResultPrefix = "results/"
 
+// ProbePrefix is where the storage is tried.
+const ProbePrefix = "probe/"
+
 // MaxRecord bounds a record that is read back, in bytes.
 const MaxRecord = 1 << 20
 
@@ -49,4 +52,4 @@ func RecordKey(id string) string { return ResultsOf(id) + "result.json" }
 func DeletionsKey(id string) string { return ResultsOf(id) + "deleted.json" }
 
 // ProbeKey is a key of its own for each call of Probe.
-func ProbeKey() string { return "probe/" + rand.Text() }
+func ProbeKey() string { return ProbePrefix + rand.Text() }

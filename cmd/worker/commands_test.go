@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/imgus/worker/internal/goldentest"
 	"github.com/imgus/worker/job"
@@ -216,6 +217,29 @@ func TestVersion(t *testing.T) {
 	var v struct{ Version, Commit, Go, ONNXRuntime string }
 	if err := json.Unmarshal([]byte(stdout), &v); err != nil || v.ONNXRuntime == "" || v.Version == "" || !strings.HasPrefix(v.Go, "go") {
 		t.Errorf("version is %s, %v", stdout, err)
+	}
+}
+
+func TestSweep(t *testing.T) {
+	dir := t.TempDir()
+	p := newProgram(t, "IMGUS_STORAGE_KIND=directory", "IMGUS_STORAGE_DIRECTORY="+dir)
+	lost := filepath.Join(dir, "results", "a", "x-0.png")
+	if err := os.MkdirAll(filepath.Dir(lost), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, lost, []byte("x"))
+	old := time.Now().Add(-48 * time.Hour)
+	if err := os.Chtimes(lost, old, old); err != nil {
+		t.Fatal(err)
+	}
+	stdout, _ := p.must(0, "sweep", "--dry-run", "--json")
+	if !strings.Contains(stdout, `"key":"results/a/x-0.png"`) {
+		t.Errorf("a dry sweep says %q", stdout)
+	}
+	readFile(t, lost)
+	p.must(0, "sweep")
+	if _, err := os.Stat(lost); !os.IsNotExist(err) {
+		t.Error("the image is still there")
 	}
 }
 

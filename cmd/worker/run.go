@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/imgus/worker/configs"
+	"github.com/imgus/worker/janitor"
 	"github.com/imgus/worker/processor"
 	"github.com/imgus/worker/queue"
 	"github.com/imgus/worker/storage"
@@ -72,7 +73,15 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 		return err
 	}
 	log.Info("worker started", "version", version, "queues", c.Queues, "devices", engine.Devices())
-	if err := consumer.Run(ctx); err != nil {
+	sweeping := make(chan struct{})
+	go func() {
+		defer close(sweeping)
+		janitor.New(janitor.Options{Bucket: bucket, Log: log}).Run(ctx)
+	}()
+	err = consumer.Run(ctx)
+	stop() // also when the consumer ended by itself
+	<-sweeping
+	if err != nil {
 		return err
 	}
 	log.Info("worker stopped")

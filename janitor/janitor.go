@@ -1,0 +1,191 @@
+// Package janitor deletes what crashes leave behind in the storage: images that
+// no record names, and probes. It works in one pass over the listing, keeps no
+// state, and may run on every worker at once.
+package janitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/imgus/worker/job"
+	"github.com/imgus/worker/storage"
+)
+
+// Kind says what a finding is.
+type Kind string
+
+// The kinds of findings.
+const (
+	// LostImage: another attempt's record stands.
+	LostImage Kind = "image of an attempt that lost"
+	// OrphanImage: no record came of the attempt.
+	OrphanImage Kind = "image of a job without a record"
+	// Probe: left by a worker that ended while it tried the storage.
+	Probe Kind = "probe"
+)
+
+// Finding is something that is left over.
+type Finding struct {
+	Kind Kind          `json:"kind"`
+	Key  string        `json:"key"`
+	Size int64         `json:"bytes"`
+	Age  time.Duration `json:"-"`
+}
+
+// Options configure a Janitor. Zero durations have defaults.
+type Options struct {
+	Bucket storage.Bucket
+	// Every is the pause between two sweeps; about, so that workers do not all
+	// sweep at once. Default: one hour.
+	Every time.Duration
+	// Lost is the age from which an image that its job's record does not name
+	// goes: an attempt may be about to delete it itself. Default: one hour.
+	Lost time.Duration
+	// Orphan is the age from which an image without a record goes; above the
+	// longest time between an attempt's first image and its record. Default: a
+	// day.
+	Orphan time.Duration
+	Log    *slog.Logger
+}
+
+// Janitor sweeps a bucket.
+type Janitor struct{ o Options }
+
+// New makes a Janitor.
+func New(o Options) *Janitor {
+	for _, d := range []struct {
+		value *time.Duration
+		or    time.Duration
+	}{{&o.Every, time.Hour}, {&o.Lost, time.Hour}, {&o.Orphan, 24 * time.Hour}} {
+		if *d.value == 0 {
+			*d.value = d.or
+		}
+	}
+	return &Janitor{o}
+}
+
+// Run sweeps now and then until ctx ends. A sweep that fails is logged, and the
+// next one begins anew.
+func (j *Janitor) Run(ctx context.Context) {
+	wait := time.Duration(rand.Int64N(int64(time.Minute))) // workers start together
+	for {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+		n := 0
+		err := j.Sweep(ctx, false, func(Finding) { n++ })
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			j.o.Log.WarnContext(ctx, "the sweep of the storage was cut short", "error", err, "deleted", n)
+		case n > 0:
+			j.o.Log.InfoContext(ctx, "swept the storage", "deleted", n)
+		}
+		wait = j.o.Every/2 + time.Duration(rand.Int64N(int64(j.o.Every)))
+	}
+}
+
+// Sweep visits everything that is left over and, unless dry, deletes it. It goes
+// on after a deletion that fails; the error has them all.
+func (j *Janitor) Sweep(ctx context.Context, dry bool, visit func(Finding)) error {
+	var failures []error
+	clean := func(f Finding) {
+		if !dry {
+			if err := j.o.Bucket.Delete(ctx, f.Key); err != nil {
+				failures = append(failures, err)
+				return
+			}
+		}
+		visit(f)
+	}
+	err := j.sweepResults(ctx, clean)
+	if err == nil {
+		err = j.sweepProbes(ctx, clean)
+	}
+	return errors.Join(append(failures, err)...)
+}
+
+// sweepResults goes through the results job by job, as the listing has them.
+func (j *Janitor) sweepResults(ctx context.Context, clean func(Finding)) error {
+	var id string
+	var images []storage.Object
+	settle := func() error {
+		if len(images) == 0 {
+			return nil
+		}
+		err := j.sweepJob(ctx, id, images, clean)
+		images = images[:0]
+		return err
+	}
+	for object, err := range j.o.Bucket.List(ctx, storage.ResultPrefix) {
+		if err != nil {
+			return fmt.Errorf("list results: %w", err)
+		}
+		owner, name, ok := strings.Cut(strings.TrimPrefix(object.Key, storage.ResultPrefix), "/")
+		if !ok {
+			continue
+		}
+		if owner != id {
+			if err := settle(); err != nil {
+				return err
+			}
+			id = owner
+		}
+		if strings.HasSuffix(name, ".json") || time.Since(object.Modified) < j.o.Lost {
+			continue
+		}
+		images = append(images, object)
+	}
+	return settle()
+}
+
+// sweepJob cleans one job's images. They are old enough for the record to be
+// read; it is read last, after the listing, so that an image that the record
+// names is never taken for a lost one.
+func (j *Janitor) sweepJob(ctx context.Context, id string, images []storage.Object, clean func(Finding)) error {
+	data, err := j.o.Bucket.Get(ctx, storage.RecordKey(id), storage.MaxRecord)
+	missing := errors.Is(err, storage.ErrNotFound)
+	if err != nil && !missing {
+		return fmt.Errorf("read record: %w", err)
+	}
+	named := map[string]bool{}
+	if !missing {
+		record, err := job.DecodeRecord(data)
+		if err != nil {
+			return nil // what cannot be read is no reason to delete
+		}
+		for _, image := range record.Images {
+			named[image.Key] = true
+		}
+	}
+	for _, object := range images {
+		age := time.Since(object.Modified)
+		switch {
+		case missing && age >= j.o.Orphan:
+			clean(Finding{Kind: OrphanImage, Key: object.Key, Size: object.Size, Age: age})
+		case !missing && !named[object.Key]:
+			clean(Finding{Kind: LostImage, Key: object.Key, Size: object.Size, Age: age})
+		}
+	}
+	return nil
+}
+
+func (j *Janitor) sweepProbes(ctx context.Context, clean func(Finding)) error {
+	for object, err := range j.o.Bucket.List(ctx, storage.ProbePrefix) {
+		if err != nil {
+			return fmt.Errorf("list probes: %w", err)
+		}
+		if age := time.Since(object.Modified); age >= j.o.Lost {
+			clean(Finding{Kind: Probe, Key: object.Key, Size: object.Size, Age: age})
+		}
+	}
+	return nil
+}

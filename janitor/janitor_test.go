@@ -1,0 +1,132 @@
+package janitor_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/imgus/worker/janitor"
+	"github.com/imgus/worker/job"
+	"github.com/imgus/worker/storage"
+	"github.com/imgus/worker/storage/storagetest"
+)
+
+func put(t *testing.T, b storage.Bucket, key, text string) {
+	t.Helper()
+	if err := b.Put(t.Context(), key, []byte(text), storage.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func record(t *testing.T, id string, state job.State, keys ...string) string {
+	t.Helper()
+	r := job.Record{Version: 1, ID: id, State: state}
+	for _, key := range keys {
+		r.Images = append(r.Images, job.Image{Key: key})
+	}
+	data, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// furnish fills a bucket with everything a sweep meets.
+func furnish(t *testing.T, b storage.Bucket) {
+	t.Helper()
+	put(t, b, "results/done/win-0.png", "x")
+	put(t, b, "results/done/lose-0.png", "x")
+	put(t, b, "results/done/result.json", record(t, "done", job.Done, "results/done/win-0.png"))
+	put(t, b, "results/done/deleted.json", "{}")
+	put(t, b, "results/failed/a-0.png", "x")
+	put(t, b, "results/failed/result.json", record(t, "failed", job.Failed))
+	put(t, b, "results/running/a-0.png", "x")
+	put(t, b, "results/strange/a-0.png", "x")
+	put(t, b, "results/strange/result.json", "not a record")
+	put(t, b, "inputs/running/input", "x")
+	put(t, b, "probe/abc", "x")
+}
+
+func TestSweep(t *testing.T) {
+	for name, tt := range map[string]struct {
+		age  time.Duration
+		gone []string
+	}{
+		"fresh":     {time.Minute, nil},
+		"two hours": {2 * time.Hour, []string{"probe/abc", "results/done/lose-0.png", "results/failed/a-0.png"}},
+		"two days":  {48 * time.Hour, []string{"probe/abc", "results/done/lose-0.png", "results/failed/a-0.png", "results/running/a-0.png"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := storagetest.Memory()
+				furnish(t, b)
+				time.Sleep(tt.age)
+				j := janitor.New(janitor.Options{Bucket: b, Log: slog.New(slog.DiscardHandler)})
+				before := b.Keys()
+				for _, dry := range []bool{true, false} {
+					var found []string
+					if err := j.Sweep(t.Context(), dry, func(f janitor.Finding) { found = append(found, f.Key) }); err != nil {
+						t.Fatal(err)
+					}
+					slices.Sort(found)
+					if diff := cmp.Diff(tt.gone, found); diff != "" {
+						t.Errorf("dry %v: %s", dry, diff)
+					}
+					if dry && !slices.Equal(before, b.Keys()) {
+						t.Error("a dry sweep deleted something")
+					}
+				}
+				left := slices.DeleteFunc(before, func(key string) bool { return slices.Contains(tt.gone, key) })
+				if diff := cmp.Diff(left, b.Keys()); diff != "" {
+					t.Error(diff)
+				}
+			})
+		})
+	}
+}
+
+// A storage that fails for one object does not keep the others.
+func TestSweepGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := storagetest.Faulty(storagetest.Memory())
+		furnish(t, b)
+		time.Sleep(48 * time.Hour)
+		b.Before(storagetest.Fail(storagetest.Delete, 1, storage.ErrUnavailable))
+		j := janitor.New(janitor.Options{Bucket: b, Log: slog.New(slog.DiscardHandler)})
+		n := 0
+		if err := j.Sweep(t.Context(), false, func(janitor.Finding) { n++ }); !errors.Is(err, storage.ErrUnavailable) || n != 3 {
+			t.Errorf("%d deleted, %v", n, err)
+		}
+		// Without the record nothing can be told apart.
+		b.Before(storagetest.Fail(storagetest.Get, 1, storage.ErrUnavailable))
+		if err := j.Sweep(t.Context(), false, func(janitor.Finding) { t.Error("deleted") }); !errors.Is(err, storage.ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := storagetest.Memory()
+		furnish(t, b)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			janitor.New(janitor.Options{Bucket: b, Log: slog.New(slog.DiscardHandler)}).Run(ctx)
+		}()
+		time.Sleep(72 * time.Hour)
+		cancel()
+		<-ended
+		if slices.Contains(b.Keys(), "results/done/lose-0.png") || !slices.Contains(b.Keys(), "results/done/win-0.png") {
+			t.Errorf("left are %v", b.Keys())
+		}
+	})
+}
