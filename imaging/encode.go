@@ -6,6 +6,7 @@ import (
 	"image"
 	"image/jpeg"
 	"image/png"
+	"sync"
 
 	"github.com/gen2brain/webp"
 )
@@ -22,7 +23,7 @@ func Encode(img *image.NRGBA, format string, quality int) ([]byte, error) {
 	switch format {
 	case "png":
 		// The default level takes eight times as long for a fifth fewer bytes.
-		e := png.Encoder{CompressionLevel: png.BestSpeed}
+		e := png.Encoder{CompressionLevel: png.BestSpeed, BufferPool: &buffers}
 		err = e.Encode(&out, img)
 	case "jpeg":
 		// Opaque pixels are the same in both types; the encoder is fast with this one.
@@ -40,3 +41,17 @@ func Encode(img *image.NRGBA, format string, quality int) ([]byte, error) {
 	}
 	return out.Bytes(), nil
 }
+
+// buffers keeps what PNG compression works in, a megabyte each time.
+var buffers bufferPool
+
+type bufferPool struct{ sync.Pool }
+
+// Get implements png.EncoderBufferPool; nil makes the encoder take a new one.
+func (p *bufferPool) Get() *png.EncoderBuffer {
+	b, _ := p.Pool.Get().(*png.EncoderBuffer)
+	return b
+}
+
+// Put implements png.EncoderBufferPool.
+func (p *bufferPool) Put(b *png.EncoderBuffer) { p.Pool.Put(b) }

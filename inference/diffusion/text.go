@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/imgus/worker/inference/onnx"
 	"github.com/imgus/worker/inference/tokenizer"
@@ -11,7 +12,7 @@ import (
 	"github.com/imgus/worker/models/onnxfile"
 )
 
-// embedding is an encoded prompt.
+// embedding is an encoded prompt. Nobody changes it: it may be shared.
 type embedding struct {
 	// hidden has a vector per token: tokens x width.
 	hidden []float32
@@ -34,6 +35,10 @@ type textEncoder struct {
 	// penultimate: the encoder gives the layer before its last, unnormalised,
 	// as SDXL was trained.
 	penultimate bool
+
+	// empty is the empty prompt's, which most jobs have as their negative one.
+	// Prompts that people wrote are never kept.
+	empty *embedding
 
 	// reload loads the encoder with outputs for CLIP skip, which costs a
 	// rewritten graph, and is done for the first job that asks for it.
@@ -159,27 +164,53 @@ func (e *textEncoder) encode(stop *onnx.Stop, chunks []tokenizer.Chunk, skip int
 	if err != nil {
 		return embedding{}, err
 	}
+	if len(chunks) == 1 {
+		return e.encodeChunk(stop, chunks[0], hidden)
+	}
 	var out embedding
 	for i, chunk := range chunks {
-		if err := e.bind(len(chunk.IDs)); err != nil {
+		part, err := e.encodeChunk(stop, chunk, hidden)
+		if err != nil {
 			return embedding{}, err
 		}
-		in := e.binding.Tensor(e.ids)
-		for i, id := range chunk.IDs {
-			in.SetInt(i, int64(id))
-		}
-		if err := e.binding.Run(stop); err != nil {
-			return embedding{}, err
-		}
-		states := clone(e.binding.Tensor(hidden).Floats())
-		tokenizer.ApplyWeights(states, int(e.width), chunk.Weights)
-		out.hidden = append(out.hidden, states...)
-		out.tokens += len(chunk.IDs)
-		if i == 0 && e.pooled != "" {
-			out.pooled = clone(e.binding.Tensor(e.pooled).Floats())
+		out.hidden = append(out.hidden, part.hidden...)
+		out.tokens += part.tokens
+		if i == 0 {
+			out.pooled = part.pooled
 		}
 	}
 	return out, nil
+}
+
+// encodeChunk encodes one chunk; hidden is the output that gives its states.
+func (e *textEncoder) encodeChunk(stop *onnx.Stop, chunk tokenizer.Chunk, hidden string) (embedding, error) {
+	empty := hidden == e.hidden && isChunk(chunk, e.tokens.Empty())
+	if empty && e.empty != nil {
+		return *e.empty, nil
+	}
+	if err := e.bind(len(chunk.IDs)); err != nil {
+		return embedding{}, err
+	}
+	in := e.binding.Tensor(e.ids)
+	for i, id := range chunk.IDs {
+		in.SetInt(i, int64(id))
+	}
+	if err := e.binding.Run(stop); err != nil {
+		return embedding{}, err
+	}
+	out := embedding{hidden: clone(e.binding.Tensor(hidden).Floats()), tokens: len(chunk.IDs)}
+	tokenizer.ApplyWeights(out.hidden, int(e.width), chunk.Weights)
+	if e.pooled != "" {
+		out.pooled = clone(e.binding.Tensor(e.pooled).Floats())
+	}
+	if empty {
+		e.empty = &out
+	}
+	return out, nil
+}
+
+func isChunk(a, b tokenizer.Chunk) bool {
+	return slices.Equal(a.IDs, b.IDs) && slices.Equal(a.Weights, b.Weights)
 }
 
 func (e *textEncoder) bind(tokens int) error {
