@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/imgus/worker/inference"
+	"github.com/imgus/worker/internal/failpoint"
 	"github.com/imgus/worker/job"
 	"github.com/imgus/worker/storage"
 )
@@ -18,12 +19,14 @@ func (p *Processor) publish(ctx context.Context, id string, a job.Attempt, image
 	out := make([]job.Image, len(images))
 	for i, image := range images {
 		key := storage.ImageKey(id, a.ID, i, image.Format)
+		failpoint.Hit(failpoint.BeforeImagePut)
 		err := p.insist(ctx, func() error {
 			return p.bucket.Put(ctx, key, image.Data, storage.PutOptions{ContentType: image.Format.ContentType()})
 		})
 		if err != nil {
 			return nil, p.unavailable(ctx, err, "the images cannot be stored")
 		}
+		failpoint.Hit(failpoint.AfterImagePut)
 		out[i] = p.record.Image(key, image)
 	}
 	return out, nil
@@ -58,6 +61,7 @@ func (p *Processor) commit(ctx context.Context, r *job.Record) (*job.Record, err
 		return nil, fmt.Errorf("encode record: %w", err)
 	}
 	stands := r
+	failpoint.Hit(failpoint.BeforeCommit)
 	err = p.insist(ctx, func() error {
 		err := p.bucket.PutIfAbsent(ctx, storage.RecordKey(r.ID), data, storage.PutOptions{ContentType: "application/json"})
 		if err == nil {
@@ -76,6 +80,7 @@ func (p *Processor) commit(ctx context.Context, r *job.Record) (*job.Record, err
 	if err != nil {
 		return nil, p.unavailable(ctx, err, "the record cannot be stored")
 	}
+	failpoint.Hit(failpoint.AfterCommit)
 	return stands, nil
 }
 
@@ -150,9 +155,11 @@ func (p *Processor) finish(ctx context.Context, j *job.Job, r *job.Record, gone 
 				continue
 			}
 		}
+		failpoint.Hit(failpoint.BeforeInputDelete)
 		if err := p.bucket.Delete(ctx, *input.key); err != nil {
 			return job.Outcome{}, p.unavailable(ctx, err, "the "+input.what+" cannot be deleted")
 		}
+		failpoint.Hit(failpoint.AfterInputDelete)
 		add(input.what)
 	}
 	data, err := json.Marshal(deletions)
@@ -163,6 +170,7 @@ func (p *Processor) finish(ctx context.Context, j *job.Job, r *job.Record, gone 
 	if err != nil && !errors.Is(err, storage.ErrExists) {
 		return job.Outcome{}, p.unavailable(ctx, err, "what was deleted cannot be recorded")
 	}
+	failpoint.Hit(failpoint.DeletionsRecorded)
 	outcome := job.Outcome{State: r.State, RecordKey: storage.RecordKey(j.ID)}
 	if r.Error != nil {
 		outcome.Code = r.Error.Code

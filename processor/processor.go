@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/imgus/worker/inference"
+	"github.com/imgus/worker/internal/failpoint"
 	"github.com/imgus/worker/job"
 	"github.com/imgus/worker/storage"
 )
@@ -66,6 +67,7 @@ func (p *Processor) Process(ctx context.Context, j *job.Job, a job.Attempt, repo
 	case cancelled(ctx):
 		return p.Cancel(ctx, j, a)
 	}
+	failpoint.Hit(failpoint.RecordLookedUp)
 
 	record, err = p.attempt(ctx, j, a, report)
 	if err == nil {
@@ -119,13 +121,15 @@ func (p *Processor) attempt(ctx context.Context, j *job.Job, a job.Attempt, repo
 		return nil, err
 	}
 	defer wipe(input, mask)
+	failpoint.Hit(failpoint.InputFetched)
 	fetched := time.Now()
 
-	result, err := p.engine.Generate(ctx, inference.Request{Job: j, Input: input, Mask: mask, Progress: report})
+	result, err := p.engine.Generate(ctx, inference.Request{Job: j, Input: input, Mask: mask, Progress: passing(report)})
 	if err != nil {
 		return nil, err
 	}
 	defer wipeImages(result.Images)
+	failpoint.Hit(failpoint.Encoded)
 
 	report(job.Progress{Stage: job.StageStore})
 	storing := time.Now()
@@ -152,6 +156,19 @@ func (p *Processor) attempt(ctx context.Context, j *job.Job, a job.Attempt, repo
 		p.withdraw(ctx, j.ID, a)
 	}
 	return winner, nil
+}
+
+// passing marks what the engine has come to.
+func passing(report func(job.Progress)) func(job.Progress) {
+	return func(now job.Progress) {
+		switch {
+		case now.Stage == job.StageText:
+			failpoint.Hit(failpoint.ModelLoaded)
+		case now.Stage == job.StageDenoise && now.Step > 0:
+			failpoint.Hit(failpoint.MidDenoise)
+		}
+		report(now)
+	}
 }
 
 // lookupContext is ctx, or for a job that was cancelled before it began one
