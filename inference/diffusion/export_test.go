@@ -2,6 +2,7 @@ package diffusion
 
 import (
 	"context"
+	"slices"
 
 	"github.com/imgus/worker/inference/noise"
 	"github.com/imgus/worker/inference/onnx"
@@ -110,3 +111,25 @@ func (p *Pipeline) Decode(stop *onnx.Stop, latents []float32, h, w int, tile flo
 
 // Scale is the factor between the VAE's latents and the UNet's.
 func (p *Pipeline) Scale() float32 { return p.vae.scale }
+
+// Residue counts the numbers that the pipeline's tensors hold.
+func (p *Pipeline) Residue() (n int) {
+	bindings := []*onnx.Binding{p.unet.binding}
+	sessions := []*onnx.Session{p.unet.session}
+	for _, e := range p.text {
+		bindings, sessions = append(bindings, e.binding), append(sessions, e.session)
+	}
+	for _, c := range []*codec{p.vae.encoder, p.vae.decoder} {
+		bindings, sessions = append(bindings, c.binding), append(sessions, c.session)
+	}
+	for i, b := range bindings {
+		for _, v := range slices.Concat(sessions[i].Inputs(), sessions[i].Outputs()) {
+			for _, x := range b.Tensor(v.Name).Floats() {
+				if x != 0 {
+					n++
+				}
+			}
+		}
+	}
+	return n
+}

@@ -203,6 +203,7 @@ func (p *Pipeline) Generate(ctx context.Context, t Task, progress func(job.Progr
 		return err
 	}
 	defer stop.Close()
+	defer p.wipe()
 
 	progress(job.Progress{Stage: job.StageText})
 	conditions, err := p.conditions(stop, t)
@@ -216,6 +217,7 @@ func (p *Pipeline) Generate(ctx context.Context, t Task, progress func(job.Progr
 	if err != nil {
 		return err
 	}
+	defer wipeRows(rows)
 	if err := p.denoise(ctx, stop, t, rows, conditions.tokens, progress); err != nil {
 		return err
 	}
@@ -235,13 +237,43 @@ func (p *Pipeline) Generate(ctx context.Context, t Task, progress func(job.Progr
 	return nil
 }
 
+// wipe overwrites what the tensors hold of a task: between two jobs they stay in
+// memory, for hours when there is little to do.
+func (p *Pipeline) wipe() {
+	for _, e := range p.text {
+		clearBinding(e.binding)
+	}
+	clearBinding(p.unet.binding)
+	for _, c := range []*codec{p.vae.encoder, p.vae.decoder, p.vae.wide} {
+		if c != nil {
+			clearBinding(c.binding)
+		}
+	}
+}
+
+func clearBinding(b *onnx.Binding) {
+	if b != nil {
+		b.Clear()
+	}
+}
+
+func wipeRows(rows []*row) {
+	for _, r := range rows {
+		clear(r.latents)
+		clear(r.prediction)
+		for _, s := range r.samples {
+			clear(s.extra) // the photo's latents; the prompts' states may be shared
+		}
+	}
+}
+
 // denoise runs the loop until every row is done.
 func (p *Pipeline) denoise(ctx context.Context, stop *onnx.Stop, t Task, rows []*row, tokens int, progress func(job.Progress)) error {
 	d := &denoiser{unet: p.unet, height: t.Height / p.vae.factor(), width: t.Width / p.vae.factor(), tokens: tokens, most: t.MaxBatch, drawer: newDrawer()}
 	defer d.drawer.close()
 	steps, calls := t.Steps, rows[0].calls
 	if t.Kind.NeedsInput() && !p.EditsPhotos() {
-		steps = min(int(float64(t.Steps)*t.Strength), t.Steps)
+		steps = job.KeptSteps(t.Steps, t.Strength)
 	}
 	progress(job.Progress{Stage: job.StageDenoise, Steps: steps})
 	active := slices.Clone(rows)

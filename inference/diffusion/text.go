@@ -140,10 +140,11 @@ func (e *textEncoder) skipped(skip int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := e.close(); err != nil {
-		return "", closing(err, session)
-	}
+	old := &textEncoder{session: e.session, binding: e.binding}
 	e.session, e.binding = session, nil
+	if err := old.close(); err != nil {
+		return "", err
+	}
 	if v, ok := e.session.Output(skipName(skip)); ok {
 		return v.Name, nil
 	}

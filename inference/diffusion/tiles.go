@@ -10,8 +10,14 @@ import (
 // The VAE's memory grows with the picture. Where there is too little, a picture
 // is cut into overlapping tiles, whose pixels are blended linearly as
 // AutoencoderKL.tiled_decode does it. Tiles are all of one size, which needs one
-// set of tensors. Pixels change: in a tile the group norms see the tile alone,
-// and so does attention; the larger the tile, the less.
+// set of tensors.
+//
+// Pixels change, since in a tile the group norms see the tile alone, and so does
+// attention: the smaller the tile and the more uneven the picture, the more. Of
+// the demo model at 512 x 512 they change by 0.2 to 0.9 of 255 on average with
+// tiles of three quarters of each side (56 % of the memory, 2.25 times the
+// work), and by 0.4 to 1.1 with half of each; of weights that are random, by up
+// to 6. More overlap hardly helps.
 
 // overlap is what neighbours share at least, of a tile's side (diffusers'
 // tile_overlap_factor).

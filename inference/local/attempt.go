@@ -24,6 +24,8 @@ func (e *Engine) generate(ctx context.Context, d *device, r inference.Request, w
 	if err != nil {
 		return nil, err
 	}
+	defer clear(p.task.Photo)
+	defer clear(p.task.Mask)
 	return e.work(ctx, d, l, p, watch)
 }
 
@@ -91,7 +93,9 @@ func (e *Engine) run(ctx context.Context, d *device, l *loaded, p prepared, watc
 		enter(job.Progress{Stage: job.StageEncode})
 		defer enter(job.Progress{Stage: job.StageVAE})
 		out := p.parameters.Output
-		data, err := imaging.Encode(imaging.FromTensor(pixels, t.Width, t.Height), string(out.Format), out.Quality)
+		picture := imaging.FromTensor(pixels, t.Width, t.Height)
+		data, err := imaging.Encode(picture, string(out.Format), out.Quality)
+		wipe(picture)
 		if err != nil {
 			return fmt.Errorf("encode image: %w", err)
 		}

@@ -41,9 +41,9 @@ func TestOutOfMemory(t *testing.T) {
 		{"one sample", 1, 1, 1, false, "", []int{2, 1}, []float64{0, 0}},
 		{"too little for half", 3, 1, 4, false, job.OutOfMemory, []int{8, 4}, []float64{0, 0}},
 		{"nothing", 0, 1, 1, false, job.OutOfMemory, []int{2, 1}, []float64{0, 0}},
-		{"VAE in tiles", 100, 0.5, 1, true, "", []int{2, 1}, []float64{0, 0.5}},
+		{"VAE in tiles", 100, 0.75, 1, true, "", []int{2, 1}, []float64{0, 0.75}},
 		{"VAE, not allowed", 100, 0.5, 1, false, job.OutOfMemory, []int{2, 1}, []float64{0, 0}},
-		{"VAE, too little for tiles", 100, 0.1, 1, true, job.OutOfMemory, []int{2, 1}, []float64{0, 0.5}},
+		{"VAE, too little for tiles", 100, 0.1, 1, true, job.OutOfMemory, []int{2, 1}, []float64{0, 0.75}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBench(t, local.Options{Tiling: tt.tiling}, false)

@@ -15,7 +15,7 @@ type footprint struct {
 	// all samples together, and of a tile.
 	unet, vae curve
 	// crowds are batches for which the device had too little memory, and
-	// vaeLimit, if not 0, is what the VAE may take at most after it had.
+	// vaeLimit, if not 0, is how many pixels the VAE may take at once since.
 	crowds   []crowd
 	vaeLimit int64
 }
@@ -88,8 +88,12 @@ type plan struct {
 	bytes int64
 }
 
-// tiles are the shares of a side that a tile may have, the best first.
-var tiles = []float64{0, 0.75, 0.5, 0.375, 0.25}
+// smallestTile is the smallest share of a side that a tile may have, and tiles
+// are all of them, the best first: the larger the tile, the nearer its pixels
+// are to those of the whole picture.
+const smallestTile = 0.25
+
+var tiles = []float64{0, 0.75, 0.5, 0.375, smallestTile}
 
 // plan finds how the job fits into room bytes: with as large a batch as fits,
 // and in tiles only if nothing else helps. held is what the model holds
@@ -101,7 +105,7 @@ func (f *footprint) plan(d demand, held working, room int64) (plan, bool) {
 		if tile > 0 && !d.tiling {
 			break
 		}
-		if d.tiling && f.vaeLimit > 0 && tilePixels(d.pixels, tile) > f.vaeLimit && tile != tiles[len(tiles)-1] {
+		if d.tiling && f.vaeLimit > 0 && tilePixels(d.pixels, tile) > f.vaeLimit && tile != smallestTile {
 			continue
 		}
 		for batch := f.batch(d); ; batch = (batch + 1) / 2 {
@@ -124,8 +128,8 @@ func (f *footprint) crowded(d demand, tried plan, inVAE bool) bool {
 	if smaller {
 		f.crowds = append(f.crowds, crowd{d.pixels, tried.batch})
 	}
-	if inVAE && d.tiling && tried.tile < tiles[len(tiles)-1] {
-		f.vaeLimit = tilePixels(d.pixels, tried.tile) / 2
+	if inVAE && d.tiling && tried.tile != smallestTile {
+		f.vaeLimit = tilePixels(d.pixels, tried.tile) * 3 / 5 // the next smaller tiles
 		smaller = true
 	}
 	return smaller

@@ -43,6 +43,23 @@ func TestCurveGrows(t *testing.T) {
 	})
 }
 
+// Each out-of-memory leads to the next smaller tiles, and after the last to none.
+func TestSmallerAndSmallerTiles(t *testing.T) {
+	for _, pixels := range []int64{64 * 64, 512 * 768, 2048 * 2048} {
+		f := local.NewFootprint(0, nil, nil)
+		d := local.NewDemand(pixels, 1, true)
+		for _, want := range []float64{0, 0.75, 0.5, 0.375, 0.25} {
+			_, tile, _, ok := f.Plan(d, 0, 0, -1)
+			if tile != want || !ok {
+				t.Errorf("%d pixels: tiles of %v, want %v", pixels, tile, want)
+			}
+			if more := f.Crowded(d, 1, tile, true); more != (want > 0.25 || want == 0) {
+				t.Errorf("%d pixels: after tiles of %v, more are left: %v", pixels, tile, more)
+			}
+		}
+	}
+}
+
 func TestPlan(t *testing.T) {
 	// A model of 1,000 bytes; its UNet takes a byte for each pixel of a sample,
 	// its VAE two for each pixel; with the margin 1.2 and 2.4.
@@ -77,7 +94,7 @@ func TestPlan(t *testing.T) {
 		{name: "crowded", pixels: 1000, samples: 8, room: -1, batch: 4, bytes: 8200, fits: true, crowded: true},
 		{name: "crowded, larger", pixels: 2000, samples: 8, room: -1, batch: 4, bytes: 1000 + 9600 + 4800, fits: true, crowded: true},
 		{name: "crowded, smaller", pixels: 500, samples: 8, room: -1, batch: 8, bytes: 1000 + 4800 + 1200, fits: true, crowded: true},
-		{name: "crowded VAE", pixels: 1000, samples: 1, tiling: true, room: -1, batch: 1, tile: 0.5, bytes: 1000 + 1200 + 600, fits: true, crowded: true, inVAE: true},
+		{name: "crowded VAE", pixels: 1000, samples: 1, tiling: true, room: -1, batch: 1, tile: 0.75, bytes: 1000 + 1200 + 1349, fits: true, crowded: true, inVAE: true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

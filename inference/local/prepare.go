@@ -48,14 +48,25 @@ func (e *Engine) prepare(ctx context.Context, r inference.Request, l *loaded) (p
 	}
 	w, h := p.task.Width, p.task.Height
 	if photo != nil {
+		fitted := imaging.Resize(photo, w, h)
 		p.task.Photo = make([]float32, 3*w*h)
-		imaging.ToTensor(p.task.Photo, imaging.Resize(photo, w, h))
+		imaging.ToTensor(p.task.Photo, fitted)
+		wipe(photo, fitted)
 	}
 	if mask != nil {
+		fitted := imaging.Resize(mask, w, h)
 		p.task.Mask = make([]float32, w*h)
-		imaging.ToMask(p.task.Mask, imaging.Resize(mask, w, h))
+		imaging.ToMask(p.task.Mask, fitted)
+		wipe(mask, fitted)
 	}
 	return p, nil
+}
+
+// wipe overwrites a user's pixels as soon as they are not needed.
+func wipe(pictures ...*image.NRGBA) {
+	for _, picture := range pictures {
+		clear(picture.Pix)
+	}
 }
 
 // limits are what jobs for the model may ask for.
@@ -111,7 +122,7 @@ func resolve(j *job.Job, l *loaded, limits job.Limits, photo *image.NRGBA) (prep
 	t.Crop = pick(j.Crop, nil, [2]int{})
 	checkSDXL(j, l.pipeline, add)
 	checkMultiple(j, l.pipeline.Multiple(), add)
-	if j.Kind.NeedsInput() && int(float64(t.Steps)*t.Strength) < 1 {
+	if j.Kind.NeedsInput() && job.KeptSteps(t.Steps, t.Strength) < 1 {
 		add("steps, strength: %d steps x strength %v leaves no step; it must be at least 1", t.Steps, t.Strength)
 	}
 	name := ""

@@ -190,6 +190,13 @@ func (b *Binding) Run(stop *Stop) error {
 	return nil
 }
 
+// Clear overwrites what the tensors hold with zeros; switches stay.
+func (b *Binding) Clear() {
+	for _, t := range b.tensors {
+		t.clear()
+	}
+}
+
 // Close frees the tensors.
 func (b *Binding) Close() {
 	for _, t := range b.tensors {

@@ -127,7 +127,9 @@ func (t *Tensor) beforeRun() error {
 	t.stale = false
 	if len(t.shape) == 0 {
 		// The binding's Scalar does not see new contents: it is made anew.
-		if err := t.value.Destroy(); err != nil {
+		err := t.value.Destroy()
+		t.value = nil
+		if err != nil {
 			return fmt.Errorf("replace scalar: %w", err)
 		}
 		return t.create()
@@ -143,6 +145,14 @@ func (t *Tensor) afterRun() {
 	if t.half != nil {
 		fromHalf(t.floats, t.half)
 	}
+}
+
+func (t *Tensor) clear() {
+	t.stale = true
+	clear(t.floats)
+	clear(t.half)
+	clear(t.int64s)
+	clear(t.int32s)
 }
 
 func (t *Tensor) destroy() {
