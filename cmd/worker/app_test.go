@@ -17,7 +17,14 @@ import (
 	"github.com/imgus/worker/job"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The test binary is also the engine process that the worker starts.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "engine" {
+		breakEngine()
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	testModels = "../../testdata/models"

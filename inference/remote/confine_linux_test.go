@@ -36,7 +36,7 @@ func TestChildHasNothingOfOurs(t *testing.T) {
 		t.Fatal(err)
 	}
 	slices.Sort(a.Environ)
-	want := []string{"CUDA_CACHE_PATH=/home/x/.nv/ComputeCache", "CUDA_DEVICE_ORDER=PCI_BUS_ID", "CUDA_VISIBLE_DEVICES=5", "LD_LIBRARY_PATH=/opt/lib"}
+	want := []string{"CUDA_CACHE_PATH=/home/x/.nv/ComputeCache", "CUDA_DEVICE_ORDER=PCI_BUS_ID", "CUDA_VISIBLE_DEVICES=5", "LD_LIBRARY_PATH=/opt/lib", "XDG_CACHE_HOME=/home/x/.cache"}
 	if !slices.Equal(a.Environ, want) {
 		t.Errorf("environment: %q", a.Environ)
 	}
@@ -64,7 +64,7 @@ func TestChildHasNothingOfOurs(t *testing.T) {
 }
 
 func TestProcessorChildSeesNoGPU(t *testing.T) {
-	pool := open(t, func(o *remote.Options) { o.Environ = []string{"CUDA_VISIBLE_DEVICES=0,1", "HOME=/x"} })
+	pool := open(t, func(o *remote.Options) { o.Environ = []string{"CUDA_VISIBLE_DEVICES=0,1", "XDG_RUNTIME_DIR=/x"} })
 	if got := does(t, pool, "about"); !strings.Contains(got, `["CUDA_VISIBLE_DEVICES="]`) {
 		t.Error(got)
 	}
@@ -72,7 +72,7 @@ func TestProcessorChildSeesNoGPU(t *testing.T) {
 
 func TestChildHasNoNetwork(t *testing.T) {
 	pool := open(t, nil)
-	if d := pool.Devices()[0]; d.Confined != "seccomp" {
+	if d := pool.Health()[0]; d.Confined != "seccomp" {
 		t.Fatalf("%+v", d)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -37,7 +37,7 @@ func TestCrashes(t *testing.T) {
 	}
 	slices.Sort(again)
 	t.Logf("next job done after: median %s, longest %s", again[len(again)/2], again[len(again)-1])
-	if d := pool.Devices()[0]; d.Restarts != 24 || d.State != remote.Ready {
+	if d := pool.Health()[0]; d.Restarts != 24 || d.State != remote.Ready {
 		t.Errorf("%+v", d)
 	}
 }
@@ -62,7 +62,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 			ended <- err
 		}()
 		time.Sleep(rand.N(30 * time.Millisecond))
-		if pid := pool.Devices()[0].PID; pid != 0 {
+		if pid := pool.Health()[0].PID; pid != 0 {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 		if err := <-ended; err != nil && job.AsError(err).Code != job.EngineFailed {
@@ -76,7 +76,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 func TestKilledWhileIdle(t *testing.T) {
 	pool := open(t, nil)
 	for range 10 {
-		_ = syscall.Kill(pool.Devices()[0].PID, syscall.SIGKILL)
+		_ = syscall.Kill(pool.Health()[0].PID, syscall.SIGKILL)
 		does(t, pool, "echo")
 	}
 }
@@ -171,7 +171,7 @@ func TestCancelOfAStuckEngine(t *testing.T) {
 		if now := does(t, pool, "pid"); now == pid {
 			t.Errorf("%s: the child still lives", words)
 		}
-		if d := pool.Devices()[0]; !strings.Contains(d.Error, "did not stop within 100ms") {
+		if d := pool.Health()[0]; !strings.Contains(d.Error, "did not stop within 100ms") {
 			t.Errorf("%+v", d)
 		}
 	}

@@ -25,7 +25,7 @@ func parent(words string) int {
 		fmt.Fprintln(os.Stdout, err)
 		return 1
 	}
-	fmt.Fprintln(os.Stdout, pool.Devices()[0].PID)
+	fmt.Fprintln(os.Stdout, pool.Health()[0].PID)
 	select {}
 }
 

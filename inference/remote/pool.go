@@ -180,12 +180,7 @@ func (p *Pool) Generate(ctx context.Context, r inference.Request) (*inference.Re
 			return nil, err
 		}
 		a, err := child.generate(ctx, r)
-		if a != nil && a.Broken {
-			p.change(func() { child.broken = true })
-			child.kill(errBroken)
-			<-child.ended
-		}
-		p.leave(child, a, err)
+		p.settle(child, a, err)
 		switch {
 		case err == nil:
 			return result(ctx, child, a)
@@ -222,7 +217,7 @@ func result(ctx context.Context, child *process, a *answer) (*inference.Result, 
 	}
 }
 
-// take waits for a child that pick picks and takes a slot of it. leave must
+// take waits for a child that pick picks and takes a slot of it. settle must
 // follow, when the child has really ended its work.
 func (p *Pool) take(ctx context.Context, pick func() *process) (*process, error) {
 	for {
@@ -276,8 +271,13 @@ func (p *Pool) bad() bool {
 	return true
 }
 
-// leave frees a slot, after an exchange that ended so.
-func (p *Pool) leave(child *process, a *answer, err error) {
+// settle frees a slot, after an exchange that ended so.
+func (p *Pool) settle(child *process, a *answer, err error) {
+	if a != nil && a.Broken {
+		p.change(func() { child.broken = true })
+		child.kill(errBroken)
+		<-child.ended
+	}
 	p.change(func() {
 		child.busy--
 		p.busy--

@@ -70,7 +70,7 @@ func TestErrorsCross(t *testing.T) {
 			t.Errorf("%s: got %#v", code, err)
 		}
 	}
-	if d := pool.Devices()[0]; d.Restarts != 0 {
+	if d := pool.Health()[0]; d.Restarts != 0 {
 		t.Errorf("restarted for an error of a job: %+v", d)
 	}
 }
@@ -152,7 +152,7 @@ func TestWarmUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	warm := func() bool {
-		for _, d := range pool.Devices() {
+		for _, d := range pool.Health() {
 			if diff := cmp.Diff([]string{"second", "first"}, d.Models); diff != "" {
 				return false
 			}
@@ -160,7 +160,7 @@ func TestWarmUp(t *testing.T) {
 		return true
 	}
 	if !warm() {
-		t.Errorf("%+v", pool.Devices())
+		t.Errorf("%+v", pool.Health())
 	}
 	status, err := pool.Status(t.Context())
 	if err != nil || status.Slots != 2 || status.MemoryUsed != 4 || len(status.Models) != 4 || status.Engine.Device != "cpu" {
@@ -195,7 +195,7 @@ func TestDeviceThatCannotStart(t *testing.T) {
 	pool := open(t, func(o *remote.Options) {
 		o.Devices, o.Config, o.BadAfter = []string{"cuda:0", "cpu"}, config, 3
 	})
-	eventually(t, "bad", func() bool { return pool.Devices()[0].State == remote.Bad })
+	eventually(t, "bad", func() bool { return pool.Health()[0].State == remote.Bad })
 	for range 3 {
 		if device := does(t, pool, "device"); device != "cpu" {
 			t.Errorf("%s works", device)
@@ -207,7 +207,7 @@ func TestDeviceThatCannotStart(t *testing.T) {
 	if err := os.Remove(obstacle); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "ready", func() bool { return pool.Devices()[0].State == remote.Ready })
+	eventually(t, "ready", func() bool { return pool.Health()[0].State == remote.Ready })
 	if n := pool.Capacity(); n != 2 {
 		t.Errorf("capacity %d", n)
 	}
@@ -249,7 +249,7 @@ func TestClose(t *testing.T) {
 		ended <- err
 	}()
 	eventually(t, "it works", func() bool { return pool.Busy() == 1 })
-	pid := pool.Devices()[0].PID
+	pid := pool.Health()[0].PID
 	if err := pool.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -276,7 +276,7 @@ func TestMemoryLimit(t *testing.T) {
 		does(t, pool, "grow 50")
 	}
 	eventually(t, "replaced", func() bool { return does(t, pool, "pid") != first })
-	if d := pool.Devices()[0]; d.Failures != 0 {
+	if d := pool.Health()[0]; d.Failures != 0 {
 		t.Errorf("%+v", d)
 	}
 }
@@ -292,7 +292,7 @@ func TestBrokenEngine(t *testing.T) {
 	}
 	for i := range 2 {
 		fails(t, pool, "broken", job.Internal, "")
-		eventually(t, "counted", func() bool { return pool.Devices()[0].Failures > i })
+		eventually(t, "counted", func() bool { return pool.Health()[0].Failures > i })
 	}
 }
 

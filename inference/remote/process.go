@@ -206,11 +206,11 @@ func (p *process) ready(ctx context.Context, limit time.Duration) (hostStatus, e
 	return s, nil
 }
 
-// kept are the variables that a child gets: those that say where libraries
-// are, and those that tune CUDA. No program of ours puts a secret there.
+// kept are the variables that a child gets: those that say where libraries and
+// caches are, and those that tune CUDA and Go. No program of ours puts a secret there.
 func kept(name string) bool {
 	switch name {
-	case "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "TZ", "GOMAXPROCS", "GOMEMLIMIT", "GOGC", "GODEBUG", "GOTRACEBACK", "GOCOVERDIR":
+	case "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "XDG_CACHE_HOME", "TMPDIR", "TZ", "GOMAXPROCS", "GOMEMLIMIT", "GOGC", "GODEBUG", "GOTRACEBACK", "GOCOVERDIR":
 		return true
 	}
 	return strings.HasPrefix(name, "CUDA_") || strings.HasPrefix(name, "CUDNN_") || strings.HasPrefix(name, "NVIDIA_")
@@ -231,9 +231,15 @@ func environment(ours []string, device string) []string {
 		}
 	}
 	number, gpu := strings.CutPrefix(device, "cuda:")
-	if _, set := values["CUDA_CACHE_PATH"]; gpu && !set && values["HOME"] != "" {
-		// CUDA keeps what it compiled there; without it each start is slow.
-		env = append(env, "CUDA_CACHE_PATH="+filepath.Join(values["HOME"], ".nv", "ComputeCache"))
+	if home := values["HOME"]; home != "" {
+		// The digests of models, and what CUDA compiled: without them each
+		// start is slow. The rest of the home is none of the child's business.
+		if _, set := values["XDG_CACHE_HOME"]; !set {
+			env = append(env, "XDG_CACHE_HOME="+filepath.Join(home, ".cache"))
+		}
+		if _, set := values["CUDA_CACHE_PATH"]; gpu && !set {
+			env = append(env, "CUDA_CACHE_PATH="+filepath.Join(home, ".nv", "ComputeCache"))
+		}
 	}
 	visible, set := values[visibleDevices]
 	switch {

@@ -28,8 +28,11 @@ type DeviceStatus struct {
 	Error string `json:"error,omitempty"`
 }
 
-// Devices says how each device stands.
-func (p *Pool) Devices() []DeviceStatus {
+// Devices names the devices.
+func (p *Pool) Devices() []string { return p.options.Devices }
+
+// Health says how each device stands.
+func (p *Pool) Health() []DeviceStatus {
 	all := make([]DeviceStatus, len(p.devices))
 	p.look(func() {
 		for i, s := range p.devices {
@@ -120,7 +123,7 @@ func (p *Pool) warmOne(ctx context.Context, c *process, w inference.WarmUp) erro
 		return err
 	}
 	a, err := child.warmUp(ctx, w)
-	p.leave(child, a, err)
+	p.settle(child, a, err)
 	switch {
 	case err == nil && a.Error == nil:
 		return nil

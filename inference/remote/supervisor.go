@@ -98,6 +98,11 @@ func (s *supervisor) start(ctx context.Context) (*process, error) {
 	p.slots, p.confined = max(status.Slots, 1), status.Confined
 	for _, w := range s.pool.warmUps() {
 		a, err := p.warmUp(ctx, w)
+		if err == nil && a.Broken {
+			err = a.Error
+			p.kill(errBroken)
+			<-p.ended
+		}
 		if err != nil {
 			return p, fmt.Errorf("warm up: %w", p.exit)
 		}
