@@ -112,12 +112,19 @@ func (d *device) growth() func() int64 {
 	if d.measure == nil {
 		return func() int64 { return 0 }
 	}
-	debug.FreeOSMemory() // Go's garbage is no model
+	tidy()
 	before := d.measure()
 	return func() int64 {
-		debug.FreeOSMemory()
+		tidy()
 		return d.measure() - before
 	}
+}
+
+// tidy gives free memory back to the system, Go's and the C library's: it is no
+// model's.
+func tidy() {
+	debug.FreeOSMemory()
+	onnx.Trim()
 }
 
 // open loads the model's files and checks them. Hashing a large model takes as
@@ -158,7 +165,9 @@ func (e *Engine) makeRoom(d *device, name string, bytes int64) error {
 // drop frees a model.
 func (e *Engine) drop(d *device, l *loaded, reason string) {
 	log := e.options.Log.With("model", l.name, "device", d.info.Device, "bytes", l.bytes(), "reason", reason)
-	if err := d.memory.drop(l); err != nil {
+	err := d.memory.drop(l)
+	tidy()
+	if err != nil {
 		log.Error("model unloaded", "error", err)
 		return
 	}

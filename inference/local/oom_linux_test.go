@@ -25,7 +25,7 @@ import (
 func TestSystemRefusesMemory(t *testing.T) {
 	const child = "IMGUS_TEST_REFUSE_MEMORY"
 	if os.Getenv(child) == "" {
-		c := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$") //nolint:gosec // this program
+		c := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$")
 		c.Env = append(os.Environ(), child+"=1")
 		if out, err := c.CombinedOutput(); err != nil {
 			t.Errorf("%v\n%s", err, out)
@@ -73,5 +73,5 @@ func virtualMemory(t *testing.T) uint64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pages * uint64(os.Getpagesize()) //nolint:gosec // positive
+	return pages * uint64(os.Getpagesize())
 }

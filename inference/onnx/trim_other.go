@@ -1,0 +1,6 @@
+//go:build !linux
+
+package onnx
+
+// Trim does nothing here.
+func Trim() {}
