@@ -5,6 +5,7 @@ package onnx
 import (
 	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -41,6 +42,11 @@ type Runtime struct {
 func Open(library string) (*Runtime, error) {
 	if ort.IsInitialized() {
 		return nil, fmt.Errorf("%w: it is open already in this process", ErrLibrary)
+	}
+	// The publisher's builds report their use to Microsoft and keep an id in the
+	// temporary folder (onnxruntime/core/platform/telemetry_1ds.cc).
+	if err := os.Setenv("ORT_DISABLE_TELEMETRY", "1"); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrLibrary, err)
 	}
 	ort.SetSharedLibraryPath(library)
 	if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {
