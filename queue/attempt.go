@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"runtime/debug"
 	"time"
 
 	"github.com/hibiken/asynq"
 
+	"github.com/imgus/worker/internal/failpoint"
 	"github.com/imgus/worker/job"
 )
 
@@ -39,38 +41,20 @@ func (c *Consumer) processTask(ctx context.Context, task *asynq.Task) error {
 		c.observe(func(o Observer) { o.Dropped(queue) })
 		return asynq.RevokeTask
 	}
-	for {
-		d := &delivery{queue: queue, id: id, payload: task.Payload()}
-		v := c.deliver(ctx, d)
-		switch v.action {
-		case finish:
-			// Deletes the task, whatever its state (A9), and also where a
-			// producer asked asynq to retain it.
-			return asynq.RevokeTask
-		case handBack:
-			// asynq puts the task back at the head of its queue when it shuts
-			// down, provided that nothing was returned before.
-			<-ctx.Done()
-			return job.ErrShutdown
-		}
-		again := &later{code: v.reason.Code, delay: retryDelay(d.attempt.Number, v.reason)}
-		if hasRetry(ctx) {
-			return again
-		}
-		// A producer that left no retries: asynq would archive, so wait here.
-		select {
-		case <-time.After(again.delay):
-		case <-c.slots.closing:
-		case <-ctx.Done():
-			return again
-		}
+	d := &delivery{queue: queue, id: id, payload: task.Payload()}
+	v := c.deliver(ctx, d)
+	switch v.action {
+	case finish:
+		failpoint.Hit(failpoint.BeforeAck)
+		return asynq.RevokeTask // deletes the task, whatever its state (A9)
+	case handBack:
+		// asynq puts the task back at the head of its queue when it shuts
+		// down, provided that nothing was returned before.
+		<-ctx.Done()
+		return job.ErrShutdown
+	default:
+		return &later{code: v.reason.Code, delay: retryDelay(d.attempt.Number, v.reason)}
 	}
-}
-
-func hasRetry(ctx context.Context) bool {
-	retried, _ := asynq.GetRetryCount(ctx)
-	limit, _ := asynq.GetMaxRetry(ctx)
-	return retried < limit
 }
 
 // deliver makes one attempt, publishes what came of it, and returns the
@@ -83,22 +67,50 @@ func (c *Consumer) deliver(ctx context.Context, d *delivery) verdict {
 	case err != nil: // asynq took the task back while it waited and does not listen any more
 		return verdict{action: retry, reason: job.AsError(err)}
 	}
+	defer c.release(work, d.id)
 	defer c.slots.leave(d.id)
 	d.began = time.Now()
 
-	begin, cancel := patience(work)
-	d.attempt, d.counted, err = c.attempts.begin(begin, d.id)
-	cancel()
-	if err != nil {
-		c.log.Warn("attempt not begun", "job_id", d.id, "error", err)
+	failpoint.Hit(failpoint.Dequeued)
+	if err := c.begin(work, d); err != nil {
+		level := slog.LevelWarn
+		if errors.Is(err, errOwned) {
+			level = slog.LevelDebug // asked again every second
+		}
+		c.log.Log(work, level, "attempt not begun", "job_id", d.id, "error", err)
 		return verdict{action: retry, reason: job.AsError(err)}
 	}
+	failpoint.Hit(failpoint.AttemptBegun)
 	v := c.try(work, d)
 	if v.action == refuse {
 		v = c.refuse(work, d, v.reason)
 	}
 	c.settle(work, d, v)
 	return v
+}
+
+// begin marks the job as this worker's and counts the attempt.
+func (c *Consumer) begin(work context.Context, d *delivery) error {
+	ctx, cancel := patience(work)
+	defer cancel()
+	mine, err := c.owners.claim(ctx, d.id)
+	if err != nil {
+		return err
+	}
+	if !mine {
+		return errOwned
+	}
+	d.attempt, d.counted, err = c.attempts.begin(ctx, d.id)
+	return err
+}
+
+// release follows slots.leave, so that no beat renews the mark afterwards.
+func (c *Consumer) release(work context.Context, id string) {
+	ctx, cancel := patience(work)
+	defer cancel()
+	if err := c.owners.release(ctx, id); err != nil {
+		c.log.Debug("job not released; its mark expires", "job_id", id, "error", err)
+	}
 }
 
 // try runs the handler, unless the job cannot or must not run.
@@ -184,7 +196,9 @@ func (c *Consumer) settle(work context.Context, d *delivery, v verdict) {
 	case finish:
 		c.holding.fine()
 		status.State, status.ErrorCode, status.ResultKey = v.outcome.State, v.outcome.Code, v.outcome.RecordKey
+		failpoint.Hit(failpoint.BeforeStatus)
 		c.sayLast(work, status)
+		failpoint.Hit(failpoint.AfterStatus)
 		if err := c.attempts.forget(ctx, d.id); err != nil {
 			log.Debug("attempts not forgotten; they expire", "error", err)
 		}

@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
 	"github.com/imgus/worker/internal/testservices"
 	"github.com/imgus/worker/job"
 	"github.com/imgus/worker/queue"
@@ -78,8 +81,14 @@ func TestLeastRights(t *testing.T) {
 	h.process = oneOfEach(h)
 	opts := options(at, h)
 	opts.Concurrency = 4
-	w := start(t, opts)
+	strand(t, all, "stranded")
+	foreign(t, all, "grouped", asynq.Group("g"))
+	all.ZAdd(t.Context(), "asynq:{batch}:archived", redis.Z{Score: 1, Member: "unreadable"})
+	w := start(t, opts, hastened)
 	c := client(t, at)
+	if facts, err := c.Server(t.Context()); err != nil || facts.Version == "" {
+		t.Errorf("server: %+v, %v", facts, err)
+	}
 	enqueue(t, c, "done")
 	enqueue(t, c, "done")
 	enqueue(t, c, "fails-once")
@@ -92,6 +101,8 @@ func TestLeastRights(t *testing.T) {
 	}
 	waitState(t, c, "fails-once", job.Done)
 	waitState(t, c, "times-out", job.Done)
+	waitState(t, c, "stranded", job.Done)
+	waitState(t, c, "grouped", job.Done)
 	waitState(t, c, "cancelled", job.Running)
 	time.Sleep(9 * time.Second) // asynq's janitor comes every eight seconds, its heartbeat every five
 	if _, err := c.Cancel(t.Context(), "cancelled"); err != nil {
@@ -159,12 +170,17 @@ func TestCluster(t *testing.T) {
 	at.Username, at.Password = "worker", secret
 	c, h := client(t, at), newHandler(nil)
 	h.process = oneOfEach(h)
-	w := start(t, options(at, h))
-	ids := []string{"fails-once"}
+	strand(t, inspect(t, every), "stranded")
+	inspect(t, every).ZAdd(t.Context(), "asynq:{batch}:archived", redis.Z{Score: 1, Member: "unreadable"})
+	w := start(t, options(at, h), hastened)
+	ids := []string{"fails-once", "stranded"}
 	for i := range 12 {
 		ids = append(ids, fmt.Sprint("job-", i))
 	}
 	for i, id := range ids {
+		if id == "stranded" {
+			continue // it is there
+		}
 		if _, err := c.Enqueue(t.Context(), newJob(id), []string{"interactive", "batch"}[i%2]); err != nil {
 			t.Fatal(err)
 		}

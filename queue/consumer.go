@@ -105,12 +105,16 @@ type Consumer struct {
 	server   *asynq.Server
 	statuses statuses
 	attempts attempts
+	owners   owners
+	reaper   *reaper
 	slots    *slots
 	worker   string    // id of the sign of life
 	started  time.Time // of the program, for the sign of life
 
-	serving  atomic.Bool   // tasks are being taken
-	away     atomic.Bool   // Redis did not answer last time
+	serving  atomic.Bool // tasks are being taken
+	contact  contact
+	clock    clock
+	settling time.Duration // from a contact on until every live worker has given a sign
 	draining chan struct{} // closed when no more tasks are taken
 
 	holding holdOff
@@ -139,9 +143,13 @@ func NewConsumer(opts Options) (*Consumer, error) {
 		attempts: attempts{redis: clients[0]},
 		slots:    newSlots(opts.Concurrency),
 		worker:   NewID(), started: time.Now().UTC(),
+		clock:    clock{now: time.Now, every: clockEvery},
+		settling: beatTTL,
 		draining: make(chan struct{}),
 	}
-	c.hook = &asynqHook{open: c.open, quit: c.draining}
+	c.owners = owners{redis: c.redis, worker: c.worker, ttl: beatTTL}
+	c.reaper = c.newReaper()
+	c.hook = &asynqHook{redis: c.redis, open: c.open, quit: c.draining}
 	c.theirs.AddHook(c.hook)
 	c.server = asynq.NewServerFromRedisClient(c.theirs, asynq.Config{
 		Concurrency: opts.Concurrency,
@@ -156,7 +164,7 @@ func NewConsumer(opts Options) (*Consumer, error) {
 		// Shutdown comes after the drain. By then only tasks to hand back
 		// are left, and this is what hands them back.
 		ShutdownTimeout: 200 * time.Millisecond,
-		Logger:          asynqLog{log: opts.Log, quiet: c.away.Load},
+		Logger:          asynqLog{log: opts.Log, quiet: c.contact.lost},
 		LogLevel:        asynq.InfoLevel,
 	})
 	return c, nil
@@ -167,11 +175,8 @@ func asynqRetryDelay(_ int, err error, _ *asynq.Task) time.Duration {
 	if l, ok := errors.AsType[*later](err); ok {
 		return l.delay
 	}
-	if errors.Is(err, asynq.ErrLeaseExpired) {
-		return 0 // the worker that had it is gone
-	}
-	// The task's own timeout or asynq's cancel. The work goes on here and will
-	// most likely be recorded before anybody tries again.
+	// asynq's cancel. The work goes on here and will most likely be recorded
+	// before anybody tries again.
 	return time.Minute
 }
 
@@ -187,12 +192,15 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if !c.reach(ctx) {
 		return nil
 	}
+	c.warnOfServer(ctx)
+	c.checkClock(ctx)
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer end()
 	background.Go(func() { c.listen(life) })
 	background.Go(func() { c.pulse(life) })
+	background.Go(func() { c.reaper.run(life) })
 
 	if err := c.server.Start(asynq.HandlerFunc(c.processTask)); err != nil {
 		return fmt.Errorf("queue: %w", err)
@@ -204,8 +212,11 @@ func (c *Consumer) Run(ctx context.Context) error {
 	return nil
 }
 
-// Ready reports whether jobs are taken and Redis answered a moment ago.
-func (c *Consumer) Ready() bool { return c.serving.Load() && !c.away.Load() }
+// Ready reports whether jobs are taken, Redis answered a moment ago, and its
+// clock and ours agree.
+func (c *Consumer) Ready() bool {
+	return c.serving.Load() && !c.contact.lost() && !c.clock.wrong.Load()
+}
 
 // reach waits until Redis answers; false if ctx ends first.
 func (c *Consumer) reach(ctx context.Context) bool {
@@ -260,6 +271,6 @@ func (c *Consumer) open() bool {
 	case <-c.draining:
 		return false
 	default:
-		return c.slots.free() && c.holding.over()
+		return c.slots.free() && c.holding.over() && !c.clock.wrong.Load()
 	}
 }

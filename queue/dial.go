@@ -12,11 +12,12 @@ import (
 )
 
 const (
-	// dialBurst connections may be attempted before the first succeeds; after
-	// that one every dialEvery. Without a pace a refusing Redis, for example
-	// after a change of its password, is asked thousands of times a second.
+	// dialBurst connections may be attempted before one succeeds or fails;
+	// after that one every dialEvery. Without a pace a refusing Redis, for
+	// example after a change of its password, is asked thousands of times a
+	// second.
 	dialBurst = 4
-	dialEvery = 600 * time.Millisecond
+	dialEvery = 700 * time.Millisecond
 )
 
 var errPaced = errors.New("redis was away a moment ago and is not asked again yet")
@@ -29,6 +30,7 @@ type dialer struct {
 	mu       sync.Mutex
 	spent    int           // attempts since the last success
 	next     time.Time     // when the next attempt is due, once spent reaches dialBurst
+	away     bool          // an attempt failed, or took too long, and none has succeeded since
 	recovery chan struct{} // closed at a success, to let those who wait go on
 }
 
@@ -37,15 +39,26 @@ func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, erro
 		return nil, err
 	}
 	plain := &net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second}
-	if d.tls == nil {
-		return plain.DialContext(ctx, network, addr)
+	connect := plain.DialContext
+	if d.tls != nil {
+		secure := &tls.Dialer{NetDialer: plain, Config: d.tls} // takes the server's name from addr
+		connect = secure.DialContext
 	}
-	secure := &tls.Dialer{NetDialer: plain, Config: d.tls} // takes the server's name from addr
-	return secure.DialContext(ctx, network, addr)
+	conn, err := connect(ctx, network, addr)
+	if err != nil {
+		d.failed()
+	}
+	return conn, err
 }
 
-// wait returns when an attempt may be made. If that is not soon, it refuses at
-// once, so that nobody hangs on a Redis that is away.
+func (d *dialer) failed() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.away, d.spent = true, dialBurst
+}
+
+// wait returns when an attempt may be made. While Redis is away and that is not
+// soon, it refuses at once, so that nobody hangs on it.
 func (d *dialer) wait(ctx context.Context) error {
 	d.mu.Lock()
 	now := time.Now()
@@ -59,21 +72,27 @@ func (d *dialer) wait(ctx context.Context) error {
 	if at.Before(now) {
 		at = now
 	}
-	if at.Sub(now) > dialEvery {
+	turn := at.Sub(now) <= dialEvery
+	if turn {
+		d.next = at.Add(dialEvery)
+	} else if d.away {
 		d.mu.Unlock()
 		return errPaced
 	}
-	d.next = at.Add(dialEvery)
 	if d.recovery == nil {
 		d.recovery = make(chan struct{})
 	}
 	recovery := d.recovery
 	d.mu.Unlock()
 
-	timer := time.NewTimer(at.Sub(now))
+	timer := time.NewTimer(min(at.Sub(now), dialEvery))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		d.failed() // or slow
+		if !turn {
+			return errPaced
+		}
 		return nil
 	case <-recovery:
 		return nil
@@ -86,7 +105,7 @@ func (d *dialer) wait(ctx context.Context) error {
 func (d *dialer) connected(context.Context, *redis.Conn) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.spent = 0
+	d.spent, d.away = 0, false
 	if d.recovery != nil {
 		close(d.recovery)
 		d.recovery = nil

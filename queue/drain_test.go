@@ -2,6 +2,9 @@ package queue_test
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -9,15 +12,22 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/imgus/worker/internal/testservices"
 	"github.com/imgus/worker/job"
 	"github.com/imgus/worker/queue"
 )
 
 func enqueueForeign(t *testing.T, r redis.UniversalClient, id string, timeout int) {
 	t.Helper()
+	foreign(t, r, id, asynq.Timeout(time.Duration(timeout)*time.Second))
+}
+
+// foreign enqueues a job as another program may.
+func foreign(t *testing.T, r redis.UniversalClient, id string, options ...asynq.Option) {
+	t.Helper()
 	payload := `{"version":1,"id":"` + id + `","kind":"text-to-image","model":"demo","prompt":"` + secret + `"}`
-	if _, err := asynq.NewClientFromRedisClient(r).Enqueue(asynq.NewTask(job.TaskType, []byte(payload)), asynq.TaskID(id),
-		asynq.Queue("interactive"), asynq.Timeout(time.Duration(timeout)*time.Second)); err != nil {
+	if _, err := asynq.NewClientFromRedisClient(r).Enqueue(asynq.NewTask(job.TaskType, []byte(payload)),
+		append([]asynq.Option{asynq.TaskID(id), asynq.Queue("interactive")}, options...)...); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -142,4 +152,59 @@ func TestSignOfLife(t *testing.T) {
 			t.Errorf("signs of life of the dead: %v", mine)
 		}
 	})
+}
+
+// A4: workers are told to stop at random moments, with grace and without, and
+// others start in their place. No job is lost, none is at two places at once,
+// and none spends an attempt.
+func TestDrainAtRandomMoments(t *testing.T) {
+	t.Parallel()
+	at := queue.Connection{URL: testservices.StartRedis(t, testservices.RedisOptions{}).Addr}
+	c, r := client(t, at), inspect(t, at)
+	var mu sync.Mutex
+	running := map[string]int{}
+	h := newHandler(func(ctx context.Context, j *job.Job, _ job.Attempt, _ func(job.Progress)) (job.Outcome, error) {
+		mu.Lock()
+		running[j.ID]++
+		if n := running[j.ID]; n > 1 {
+			t.Errorf("%s runs %d times at once", j.ID, n)
+		}
+		mu.Unlock()
+		defer func() {
+			mu.Lock()
+			running[j.ID]--
+			mu.Unlock()
+		}()
+		for range rand.IntN(8) {
+			time.Sleep(50 * time.Millisecond) // a step that cannot be interrupted
+			if ctx.Err() != nil {
+				return job.Outcome{}, context.Cause(ctx)
+			}
+		}
+		return job.Outcome{State: job.Done}, nil
+	})
+	opts := options(at, h)
+	opts.Concurrency, opts.MaxAttempts = 3, 1
+	const jobs, stops = 150, 20
+	for i := range jobs {
+		enqueue(t, c, fmt.Sprint("job-", i))
+	}
+	workers := [2]worker{}
+	for i := range workers {
+		workers[i] = start(t, opts)
+	}
+	for i := range stops {
+		time.Sleep(rand.N(400 * time.Millisecond))
+		workers[i%2].stop()
+		opts.ShutdownGrace = []time.Duration{0, 50 * time.Millisecond, time.Second}[rand.IntN(3)]
+		workers[i%2] = start(t, opts)
+	}
+	for i := range jobs {
+		id := fmt.Sprint("job-", i)
+		waitState(t, c, id, job.Done)
+		if _, refused := h.seen(id); refused != nil {
+			t.Errorf("%s was refused: %v", id, refused)
+		}
+	}
+	checkResidue(t, r)
 }

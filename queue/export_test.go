@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -10,6 +11,53 @@ import (
 
 // KeepCancelledContexts takes the defence against A1 away.
 func (c *Consumer) KeepCancelledContexts() { c.hook.keepCancelled = true }
+
+// KeepLeases takes the defence against A5 at the end of a task away,
+// KeepRecoverer lets asynq's recoverer do its work.
+func (c *Consumer) KeepLeases()    { c.hook.keepLeases = true }
+func (c *Consumer) KeepRecoverer() { c.hook.keepRecoverer = true }
+
+// Hasten has the reaper act at once on what is dead, instead of after the times
+// that a live worker may need to give a sign.
+func (c *Consumer) Hasten() {
+	c.settling, c.owners.ttl = 0, 2*time.Second
+	c.reaper.quiet, c.reaper.grace, c.reaper.sweepEvery = 500*time.Millisecond, 2*time.Second, time.Second
+}
+
+// DoNotReap takes the reaper away.
+func (c *Consumer) DoNotReap() { c.settling = 1 << 62 }
+
+// Impatient has the reaper act as soon as it has settled.
+func (c *Consumer) Impatient() { c.reaper.quiet = 0 }
+
+// SetClock replaces the worker's clock for its comparison with that of Redis.
+func (c *Consumer) SetClock(now func() time.Time) { c.clock.now, c.clock.every = now, time.Second }
+
+// Contact is whether Redis answers, and since when.
+type Contact = contact
+
+func (c *Contact) Note(answered bool) bool     { return c.note(answered) }
+func (c *Contact) Lost() bool                  { return c.lost() }
+func (c *Contact) Lasted(d time.Duration) bool { return c.lasted(d) }
+
+// Sightings tell whether a task looks dead.
+type Sightings = sightings
+
+func (s Sightings) Note(queue string, held map[string]string, now time.Time) {
+	s.note(queue, held, now)
+}
+
+func (s Sightings) Suspect(now time.Time, quiet, grace time.Duration) []string {
+	var ids []string
+	for task := range s.suspect(now, quiet, grace) {
+		ids = append(ids, task.queue+"/"+task.id)
+	}
+	return ids
+}
+
+// Readable and Repaired look at asynq's messages.
+func Readable(data, queue, id string) error      { return readable(data, queue, id) }
+func Repaired(data, queue string) (string, bool) { return repaired(data, queue) }
 
 // PutStatus writes a status as the given attempt does.
 func PutStatus(ctx context.Context, r redis.UniversalClient, s Status) (bool, error) {

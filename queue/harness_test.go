@@ -13,14 +13,11 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 
 	"github.com/imgus/worker/internal/testservices"
 	"github.com/imgus/worker/job"
 	"github.com/imgus/worker/queue"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // secret stands in every prompt; nowhere else may it appear.
 const secret = "a-very-private-prompt"
@@ -130,6 +127,7 @@ func oneOfEach(h *handler) func(context.Context, *job.Job, job.Attempt, func(job
 
 // servers runs a test on the in-memory Redis and on a real one.
 func servers(t *testing.T, test func(t *testing.T, at queue.Connection)) {
+	t.Parallel()
 	t.Run("miniredis", func(t *testing.T) {
 		t.Parallel()
 		test(t, queue.Connection{URL: miniredis.RunT(t).Addr()})

@@ -12,14 +12,16 @@ import (
 
 // asynqHook stands between asynq and Redis.
 type asynqHook struct {
+	redis redis.UniversalClient // ours
 	// open says whether another task may be taken; while it is not, asynq
 	// finds its queues empty.
 	open func() bool
 	// quit ends the pauses.
 	quit <-chan struct{}
 
-	// keepCancelled leaves contexts as they are, for the test of A1.
-	keepCancelled bool
+	// For the tests of A1, of A5 and of the recoverer: what would be without
+	// the defence.
+	keepCancelled, keepLeases, keepRecoverer bool
 
 	failures atomic.Int32 // of taking a task, in a row
 }
@@ -27,7 +29,7 @@ type asynqHook struct {
 // DialHook changes nothing.
 func (h *asynqHook) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-// ProcessHook defends against three defects.
+// ProcessHook defends against defects of asynq.
 //
 // A1: what asynq could not write at the end of a task, because Redis was away,
 // it writes again later, but with a context that it has cancelled itself; the
@@ -39,6 +41,12 @@ func (h *asynqHook) DialHook(next redis.DialHook) redis.DialHook { return next }
 //
 // A6: every few seconds asynq copies the payloads of running tasks to where
 // asynq:workers keeps them for tools to show. The copies are emptied here.
+//
+// A5: the scripts that end a task stop half-way if its lease is gone, and its
+// hash stays for ever. The lease is put back first.
+//
+// asynq's recoverer finds nothing to recover: the reaper does that. And what a
+// foreign producer asked of asynq is repaired in each task that is taken.
 func (h *asynqHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if errors.Is(ctx.Err(), context.Canceled) && !h.keepCancelled {
@@ -47,15 +55,18 @@ func (h *asynqHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			ctx = fresh
 		}
 		emptyWorkerInfo(cmd)
-		if !takesTask(cmd) {
-			return next(ctx, cmd)
+		switch {
+		case takesTask(cmd):
+			return h.take(ctx, cmd, next)
+		case listsExpired(cmd) && !h.keepRecoverer:
+			answerNothing(cmd)
+			return nil
 		}
-		if !h.open() {
-			return redis.Nil
+		if active, lease, id := endsTask(cmd); id != "" && !h.keepLeases {
+			// If this fails, so will what follows.
+			_ = leaseScript.Run(ctx, h.redis, []string{active, lease}, id, time.Now().Add(beatTTL).Unix()).Err()
 		}
-		err := next(ctx, cmd)
-		h.pause(err)
-		return err
+		return next(ctx, cmd)
 	}
 }
 
@@ -65,36 +76,92 @@ func (h *asynqHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 	return next
 }
 
+func (h *asynqHook) take(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+	if !h.open() {
+		return redis.Nil
+	}
+	err := next(ctx, cmd)
+	h.pause(err)
+	answer, ok := cmd.(*redis.Cmd)
+	if !ok || err != nil {
+		return err
+	}
+	data, _ := answer.Val().(string)
+	keys, _ := scriptKeys(cmd)
+	queue := strings.TrimSuffix(strings.TrimPrefix(keys[0], "asynq:{"), "}:pending")
+	message, ok := repaired(data, queue)
+	if !ok {
+		return redis.Nil // the reaper will find it
+	}
+	answer.SetVal(message)
+	return nil
+}
+
+// listsExpired recognises the script of asynq's recoverer:
+//
+//	EVALSHA sha 1 asynq:{queue}:lease cutoff prefix
+func listsExpired(cmd redis.Cmder) bool {
+	keys, _ := scriptKeys(cmd)
+	return len(keys) == 1 && strings.HasSuffix(keys[0], ":lease")
+}
+
+func answerNothing(cmd redis.Cmder) {
+	if answer, ok := cmd.(*redis.Cmd); ok {
+		answer.SetVal([]any{})
+	}
+}
+
+// endsTask recognises the scripts that take a task out of a worker's hands, and
+// returns two of their keys and the task's id:
+//
+//	EVALSHA sha n … asynq:{queue}:active asynq:{queue}:lease … id …
+func endsTask(cmd redis.Cmder) (active, lease, id string) {
+	keys, args := scriptKeys(cmd)
+	for i := 1; i < len(keys); i++ {
+		if strings.HasSuffix(keys[i-1], ":active") && strings.HasSuffix(keys[i], ":lease") && len(args) > 0 {
+			id, _ = args[0].(string)
+			return keys[i-1], keys[i], id
+		}
+	}
+	return "", "", ""
+}
+
 // takesTask recognises asynq's dequeue script by its first two keys:
 //
 //	EVALSHA sha 4 asynq:{queue}:pending asynq:{queue}:paused ...
 func takesTask(cmd redis.Cmder) bool {
-	pending, paused := firstKeys(cmd)
-	return strings.HasSuffix(pending, ":pending") && strings.HasSuffix(paused, ":paused")
+	keys, _ := scriptKeys(cmd)
+	return len(keys) > 1 && strings.HasSuffix(keys[0], ":pending") && strings.HasSuffix(keys[1], ":paused")
 }
 
 // emptyWorkerInfo recognises the script that writes a server's state:
 //
 //	EVALSHA sha 2 asynq:servers:{…} asynq:workers:{…} ttl server (id worker)*
 func emptyWorkerInfo(cmd redis.Cmder) {
-	servers, workers := firstKeys(cmd)
-	if !strings.HasPrefix(servers, "asynq:servers:") || !strings.HasPrefix(workers, "asynq:workers:") {
+	keys, args := scriptKeys(cmd)
+	if len(keys) < 2 || !strings.HasPrefix(keys[0], "asynq:servers:") || !strings.HasPrefix(keys[1], "asynq:workers:") {
 		return
 	}
-	for i, args := 8, cmd.Args(); i < len(args); i += 2 {
+	for i := 3; i < len(args); i += 2 {
 		args[i] = ""
 	}
 }
 
-// firstKeys returns a script's first two keys.
-func firstKeys(cmd redis.Cmder) (string, string) {
-	args := cmd.Args()
-	if name := cmd.Name(); len(args) < 5 || name != "evalsha" && name != "eval" {
-		return "", ""
+// scriptKeys returns the keys of a script and its other arguments.
+func scriptKeys(cmd redis.Cmder) ([]string, []any) {
+	all := cmd.Args()
+	if name := cmd.Name(); len(all) < 3 || name != "evalsha" && name != "eval" {
+		return nil, nil
 	}
-	first, _ := args[3].(string)
-	second, _ := args[4].(string)
-	return first, second
+	n, _ := all[2].(int)
+	if n < 1 || len(all) < 3+n {
+		return nil, nil
+	}
+	keys := make([]string, n)
+	for i := range keys {
+		keys[i], _ = all[3+i].(string)
+	}
+	return keys, all[3+n:]
 }
 
 func (h *asynqHook) pause(err error) {

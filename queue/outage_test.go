@@ -2,11 +2,14 @@ package queue_test
 
 import (
 	"context"
+	"net"
 	"regexp"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/imgus/worker/internal/testservices"
@@ -60,9 +63,9 @@ func endInAnOutage(t *testing.T, adjust ...func(*queue.Consumer)) (*testservices
 	return server, inspect(t, at), c, h
 }
 
-// A3: asynq lets a task go at its timeout, or when somebody cancels it in
-// asynq's way, though the handler goes on; so does our own timeout. There is
-// never more at once than there are slots.
+// A3: asynq lets a task go when somebody cancels it in asynq's way, though the
+// handler goes on; so does our own timeout. There is never more at once than
+// there are slots.
 func TestSlotsAreTheTruth(t *testing.T) {
 	servers(t, func(t *testing.T, at queue.Connection) {
 		deaf := func(context.Context, *job.Job, job.Attempt, func(job.Progress)) (job.Outcome, error) {
@@ -76,6 +79,10 @@ func TestSlotsAreTheTruth(t *testing.T) {
 		opts := options(at, h)
 		opts.Timeout = time.Second
 		start(t, opts)
+		waitState(t, c, "a", job.Running)
+		if err := asynq.NewInspectorFromRedisClient(r).CancelProcessing("a"); err != nil {
+			t.Fatal(err)
+		}
 		for _, id := range []string{"a", "b", "c"} {
 			waitState(t, c, id, job.Done)
 		}
@@ -211,4 +218,49 @@ func TestWatchThroughAnOutage(t *testing.T) {
 	if last.State != job.Done {
 		t.Errorf("ended with %+v", last)
 	}
+}
+
+// A8, and the figure for it: while Redis is away an idle worker tries to
+// connect at most twice a second, whether its attempts are refused or accepted
+// and cut, and it is there again soon after.
+func TestPaceOfConnecting(t *testing.T) {
+	t.Parallel()
+	server := testservices.StartRedis(t, testservices.RedisOptions{Persist: true})
+	at := queue.Connection{URL: server.Addr}
+	w := start(t, options(at, newHandler(done)))
+	eventually(t, "the worker to be ready", w.Ready)
+	server.Kill()
+	listener, err := net.Listen("tcp", server.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var attempts atomic.Int32
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			attempts.Add(1)
+			_ = conn.Close()
+		}
+	}()
+	const seconds = 10
+	time.Sleep(seconds * time.Second)
+	if n := attempts.Load(); n == 0 || n > 2*seconds {
+		t.Errorf("%d attempts in %d seconds", n, seconds)
+	}
+	if w.Ready() {
+		t.Error("ready without Redis")
+	}
+	_ = listener.Close()
+	<-closed
+	server.Start()
+	back := time.Now()
+	c := client(t, at)
+	enqueue(t, c, "a")
+	waitState(t, c, "a", job.Done)
+	t.Logf("%d attempts in %d seconds; a job was done %.1f s after the return", attempts.Load(), seconds, time.Since(back).Seconds())
 }

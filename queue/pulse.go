@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -43,6 +44,7 @@ func (c *Consumer) pulse(ctx context.Context) {
 		c.noteRedis(err)
 		if err == nil {
 			c.sayUnsaid(ctx)
+			c.clock.due(func() { c.checkClock(ctx) })
 			if time.Since(beaten) >= beatEvery-pulseEvery/2 {
 				beaten = time.Now()
 				c.beat(ctx)
@@ -65,12 +67,44 @@ func (c *Consumer) look(ctx context.Context) error {
 	return c.findMarks(ctx)
 }
 
+// contact is whether Redis answers, and since when.
+type contact struct {
+	mu    sync.Mutex
+	away  bool
+	since time.Time // of the first answer, or of the first after an outage
+}
+
+// note takes in an answer, or its absence, and reports whether that is news.
+func (c *contact) note(answered bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	news := c.away == answered
+	c.away = !answered
+	if answered && (news || c.since.IsZero()) {
+		c.since = time.Now()
+	}
+	return news
+}
+
+func (c *contact) lost() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.away
+}
+
+// lasted reports whether Redis has answered for so long.
+func (c *contact) lasted(d time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.away && !c.since.IsZero() && time.Since(c.since) >= d
+}
+
 // noteRedis says once that Redis is away, and once that it is back.
 func (c *Consumer) noteRedis(err error) {
-	switch wasAway := c.away.Swap(err != nil); {
-	case err != nil && !wasAway:
+	switch news := c.contact.note(err == nil); {
+	case news && err != nil:
 		c.log.Warn("redis is away; waiting for it", "error", err)
-	case err == nil && wasAway:
+	case news:
 		c.log.Info("redis is back")
 	}
 }
@@ -89,6 +123,26 @@ func (c *Consumer) beat(ctx context.Context) {
 	}
 	if err != nil {
 		c.log.Debug("no sign of life", "error", fmt.Errorf("write worker: %w", err))
+	}
+	c.renewMarks(ctx)
+}
+
+// renewMarks keeps the mark on each job in hand.
+func (c *Consumer) renewMarks(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	for _, id := range c.slots.jobs() {
+		mine, err := c.owners.claim(ctx, id)
+		switch {
+		case err != nil:
+			c.log.Debug("mark not renewed", "job_id", id, "error", err)
+		case !mine:
+			// Cut off from Redis for a while, this worker was taken for dead.
+			// Whoever is first to commit the job has made it.
+			c.log.Warn("another worker has taken over the job", "job_id", id)
+		case !c.slots.has(id):
+			_ = c.owners.release(ctx, id) // it ended this moment; the mark expires anyway
+		}
 	}
 }
 

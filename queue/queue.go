@@ -9,19 +9,24 @@
 //	imgus:job:<id>       hash, the status of a job; changes are published on imgus:events:<id>
 //	imgus:attempts:<id>  hash, how often the job was begun and how many of those count
 //	imgus:cancel:<id>    mark, the user cancelled the job; published on imgus:cancel
+//	imgus:owner:<id>     mark, the worker that has the job in hand
 //	imgus:worker:<id>    JSON, a live worker's sign of life
 //
-// Every script of ours touches one key, so Redis Cluster may put them anywhere.
+// Every script of ours touches one of these, or keys of one queue of asynq's,
+// so Redis Cluster may put them anywhere.
 //
 // # Access
 //
-// The least that a worker's Redis user needs (on a Cluster also +cluster|slots +command):
+// The least that a worker's Redis user needs (on a Cluster also +cluster|slots
+// +command). It cannot list keys: what a worker leaves behind is found through
+// asynq's lists, and through what the others have seen in its hands. Without
+// +info nothing is said of unfit settings, without +time nothing of the clock.
 //
 //	resetkeys ~asynq:* ~imgus:* resetchannels &asynq:cancel &imgus:cancel &imgus:events:*
-//	-@all +hello +auth +ping +select +evalsha +eval +subscribe +unsubscribe +publish
+//	-@all +hello +auth +ping +select +info +time +evalsha +eval +subscribe +unsubscribe +publish
 //	+exists +get +set +setex +del +incr +expire +expireat
 //	+hset +hget +hmget +hgetall +hdel +hincrby +sadd +srem +sismember +smembers
-//	+zadd +zrem +zcard +zrange +zrangebyscore +zremrangebyscore
+//	+zadd +zrem +zcard +zscore +zrange +zrangebyscore +zremrangebyscore
 //	+lpush +rpush +lrem +lrange +llen +rpoplpush
 package queue
 
@@ -60,6 +65,7 @@ func jobKey(id string) string        { return "imgus:job:" + id }
 func eventsChannel(id string) string { return "imgus:events:" + id }
 func attemptsKey(id string) string   { return "imgus:attempts:" + id }
 func cancelKey(id string) string     { return "imgus:cancel:" + id }
+func ownerKey(id string) string      { return "imgus:owner:" + id }
 func workerKey(id string) string     { return "imgus:worker:" + id }
 
 // NewID makes an id for a job: a UUIDv7, so that ids sort by age.

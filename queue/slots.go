@@ -95,6 +95,14 @@ func (s *slots) jobs() []string {
 	return ids
 }
 
+// has reports whether a job is in hand.
+func (s *slots) has(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, held := s.held[id]
+	return held
+}
+
 // cancel ends the work on a job, if it is in hand, with a cause.
 func (s *slots) cancel(id string, cause error) {
 	s.mu.Lock()

@@ -1,0 +1,426 @@
+package queue_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"pgregory.net/rapid"
+
+	"github.com/imgus/worker/internal/testservices"
+	"github.com/imgus/worker/job"
+	"github.com/imgus/worker/queue"
+)
+
+// A7: what a killed worker had in hand runs elsewhere in less than twenty
+// seconds; asynq alone needs more than a minute. The constants are the real
+// ones; the five runs are at once.
+func TestDeadWorkersJobsRunAgain(t *testing.T) {
+	t.Parallel()
+	server := testservices.StartRedis(t, testservices.RedisOptions{})
+	at := queue.Connection{URL: server.Addr}
+	c, r := client(t, at), inspect(t, at)
+	const n = 5
+	holders := map[string]child{}
+	for i := range n {
+		enqueue(t, c, fmt.Sprint("hold-", i))
+		worker := startChild(t, server.Addr)
+		holders[worker.runs()] = worker
+	}
+	again := make(chan string, n)
+	opts := options(at, newHandler(func(_ context.Context, j *job.Job, a job.Attempt, _ func(job.Progress)) (job.Outcome, error) {
+		if a.Number != 2 {
+			t.Errorf("%s is at attempt %d", j.ID, a.Number)
+		}
+		again <- j.ID
+		return job.Outcome{State: job.Done}, nil
+	}))
+	opts.Concurrency = n
+	start(t, opts)
+	time.Sleep(17 * time.Second) // the survivor has no opinion about others before
+	killed := map[string]time.Time{}
+	for id, worker := range holders {
+		killed[id] = worker.kill()
+		time.Sleep(rand.N(1500 * time.Millisecond))
+	}
+	for range n {
+		id := <-again
+		took := time.Since(killed[id])
+		t.Logf("%s runs again after %.1f s", id, took.Seconds())
+		if took > 30*time.Second {
+			t.Errorf("%s ran again after %v only", id, took)
+		}
+		waitState(t, c, id, job.Done)
+	}
+	checkResidue(t, r)
+}
+
+// A10: a job that kills its worker, process and all, is tried as often as any
+// other, and ends with a record. Jobs beside it are done.
+func TestPoisonedJobEnds(t *testing.T) {
+	t.Parallel()
+	server := testservices.StartRedis(t, testservices.RedisOptions{})
+	at := queue.Connection{URL: server.Addr}
+	c, r := client(t, at), inspect(t, at)
+	for i := range 4 {
+		enqueue(t, c, fmt.Sprint("healthy-", i))
+	}
+	enqueue(t, c, "poison")
+	for i := range 4 {
+		enqueue(t, c, fmt.Sprint("fine-", i))
+	}
+	deaths := 0
+	for ended := false; !ended; {
+		worker := startChild(t, server.Addr, childHasty+"=1")
+		died := make(chan struct{})
+		go func() {
+			defer close(died)
+			for worker.runs() != "" {
+			}
+		}()
+		for dead := false; !dead && !ended; {
+			select {
+			case <-died:
+				dead = true
+				deaths++
+			case <-time.After(50 * time.Millisecond):
+				s, err := c.Status(t.Context(), "poison")
+				ended = err == nil && s.State == job.Failed
+			}
+		}
+		if deaths > 3 {
+			t.Fatalf("%d workers have died", deaths)
+		}
+	}
+	if s := waitState(t, c, "poison", job.Failed); deaths != 3 || s.ErrorCode != job.Internal || s.ResultKey == "" {
+		t.Errorf("%d workers have died; the status is %+v", deaths, s)
+	}
+	for i := range 4 {
+		waitState(t, c, fmt.Sprint("healthy-", i), job.Done)
+		waitState(t, c, fmt.Sprint("fine-", i), job.Done)
+	}
+	checkResidue(t, r)
+}
+
+// strand leaves a job as a dead worker does: active, with a lease that expired
+// long ago.
+func strand(t *testing.T, r redis.UniversalClient, id string) {
+	t.Helper()
+	enqueueForeign(t, r, id, 60)
+	ctx := t.Context()
+	r.LRem(ctx, "asynq:{interactive}:pending", 0, id)
+	r.LPush(ctx, "asynq:{interactive}:active", id)
+	r.HSet(ctx, "asynq:{interactive}:t:"+id, "state", "active")
+	r.ZAdd(ctx, "asynq:{interactive}:lease", redis.Z{Score: 1, Member: id})
+}
+
+func hastened(c *queue.Consumer) { c.Hasten() }
+
+// A2: entries that nobody can read are removed wherever they stand, and keep
+// nobody else from being recovered. Without the reaper, and with asynq's
+// recoverer in its place, none of this happens: that gives up at the first.
+func TestUnreadableEntries(t *testing.T) {
+	servers(t, func(t *testing.T, at queue.Connection) {
+		r, c, ctx := inspect(t, at), client(t, at), t.Context()
+		key := func(suffix string) string { return "asynq:{interactive}:" + suffix }
+		strand(t, r, "good")
+		strand(t, r, "garbage")
+		r.HSet(ctx, key("t:garbage"), "msg", "\xff"+secret)
+		strand(t, r, "another") // holds the message of good
+		r.HSet(ctx, key("t:another"), "msg", r.HGet(ctx, key("t:good"), "msg").Val())
+		strand(t, r, "missing")
+		r.Del(ctx, key("t:missing"))
+		strand(t, r, "no-hash")
+		r.Del(ctx, key("t:no-hash"))
+		r.Set(ctx, key("t:no-hash"), secret, 0)
+		r.ZAdd(ctx, key("lease"), redis.Z{Score: 2, Member: "../" + secret})
+		r.LPush(ctx, key("pending"), "pending-missing", "pending-garbage", "pending-no-hash")
+		r.HSet(ctx, key("t:pending-garbage"), "msg", "\x0a\x05"+secret, "state", "pending")
+		r.Set(ctx, key("t:pending-no-hash"), secret, 0)
+		r.ZAdd(ctx, key("retry"), redis.Z{Score: 3, Member: "retry-no-hash"}, redis.Z{Score: 4, Member: "retry-missing"})
+		r.Set(ctx, key("t:retry-no-hash"), secret, 0)
+		r.ZAdd(ctx, key("archived"), redis.Z{Score: 5, Member: "archived-garbage"}, redis.Z{Score: 6, Member: "archived-missing"})
+		r.HSet(ctx, key("t:archived-garbage"), "msg", "\xff", "state", "archived")
+		const unreadable = 12
+		h, drops, log := newHandler(done), make(dropped, 100), &logged{}
+		opts := options(at, h)
+		opts.Observer, opts.Log = drops, log.logger()
+		w := start(t, opts, hastened)
+		for range unreadable {
+			select {
+			case <-drops:
+			case <-time.After(30 * time.Second):
+				t.Fatalf("still there: %v", leftovers(t, r))
+			}
+		}
+		waitState(t, c, "good", job.Done)
+		enqueue(t, c, "next")
+		waitState(t, c, "next", job.Done)
+		checkResidue(t, r)
+		w.stop()
+		if len(drops) > 0 {
+			t.Errorf("%d more were dropped; the log says %s", len(drops), log)
+		}
+		if strings.Contains(log.String(), secret) {
+			t.Error("the log tells an entry")
+		}
+	})
+}
+
+// A5, A10, and what asynq would never do: each job comes back and is done.
+func TestNobodysJobsComeBack(t *testing.T) {
+	tests := map[string]func(t *testing.T, r redis.UniversalClient){
+		"dead":          func(*testing.T, redis.UniversalClient) {},
+		"without lease": func(t *testing.T, r redis.UniversalClient) { r.Del(t.Context(), "asynq:{interactive}:lease") },
+		"lease alone":   func(t *testing.T, r redis.UniversalClient) { r.Del(t.Context(), "asynq:{interactive}:active") },
+		"archived": func(t *testing.T, r redis.UniversalClient) { // as by asynq's recoverer
+			r.Del(t.Context(), "asynq:{interactive}:lease", "asynq:{interactive}:active")
+			r.ZAdd(t.Context(), "asynq:{interactive}:archived", redis.Z{Score: float64(time.Now().Unix()), Member: "a"})
+			r.HSet(t.Context(), "asynq:{interactive}:t:a", "state", "archived")
+		},
+		"group": func(t *testing.T, r redis.UniversalClient) {
+			r.FlushAll(t.Context())
+			foreign(t, r, "a", asynq.Group("g"))
+		},
+	}
+	servers(t, func(t *testing.T, at queue.Connection) {
+		r, c := inspect(t, at), client(t, at)
+		for name, change := range tests {
+			t.Run(name, func(t *testing.T) {
+				r.FlushAll(t.Context())
+				strand(t, r, "a")
+				change(t, r)
+				h := newHandler(done)
+				w := start(t, options(at, h), hastened)
+				waitState(t, c, "a", job.Done)
+				checkResidue(t, r)
+				w.stop()
+				if n, _ := h.seen("a"); len(n) != 1 {
+					t.Errorf("tried %d times", len(n))
+				}
+			})
+		}
+	})
+}
+
+// A5 at the end of a job: asynq's script removes one entry, misses the other
+// and leaves the payload, unless the lease is put back before.
+func TestLeaseLostAtTheEnd(t *testing.T) {
+	for name, defended := range map[string]bool{"defended": true, "undefended": false} {
+		t.Run(name, func(t *testing.T) {
+			servers(t, func(t *testing.T, at queue.Connection) {
+				c, r := client(t, at), inspect(t, at)
+				h := newHandler(func(context.Context, *job.Job, job.Attempt, func(job.Progress)) (job.Outcome, error) {
+					r.Del(t.Context(), "asynq:{interactive}:lease")
+					return job.Outcome{State: job.Done}, nil
+				})
+				w := start(t, options(at, h), func(c *queue.Consumer) {
+					c.DoNotReap()
+					if !defended {
+						c.KeepLeases()
+					}
+				})
+				enqueue(t, c, "a")
+				waitState(t, c, "a", job.Done)
+				w.stop()
+				if left := leftovers(t, r); (len(left) == 0) != defended {
+					t.Errorf("left: %v", left)
+				}
+			})
+		})
+	}
+}
+
+// A hash that stands in no list any more goes, through the queue: if its job
+// had not ended, it is not lost.
+func TestOrphanHash(t *testing.T) {
+	servers(t, func(t *testing.T, at queue.Connection) {
+		c, r := client(t, at), inspect(t, at)
+		h := newHandler(func(context.Context, *job.Job, job.Attempt, func(job.Progress)) (job.Outcome, error) {
+			time.Sleep(1500 * time.Millisecond) // the reapers have seen it
+			r.Del(t.Context(), "asynq:{interactive}:lease", "asynq:{interactive}:active")
+			return job.Outcome{State: job.Done}, nil
+		})
+		start(t, options(at, h), hastened)
+		enqueue(t, c, "a")
+		waitState(t, c, "a", job.Done)
+		h.mu.Lock()
+		h.process = done
+		h.mu.Unlock()
+		checkResidue(t, r)
+		if n, _ := h.seen("a"); len(n) != 2 {
+			t.Errorf("seen %d times", len(n))
+		}
+	})
+}
+
+// A11: a worker with a wrong clock would take every lease for expired, and
+// asynq's recoverer is asked at its start. The job stays where it is.
+func TestRecovererStealsNothing(t *testing.T) {
+	for name, defended := range map[string]bool{"defended": true, "undefended": false} {
+		t.Run(name, func(t *testing.T) {
+			servers(t, func(t *testing.T, at queue.Connection) {
+				c, r := client(t, at), inspect(t, at)
+				end := make(chan struct{})
+				h := newHandler(func(context.Context, *job.Job, job.Attempt, func(job.Progress)) (job.Outcome, error) {
+					<-end
+					return job.Outcome{State: job.Done}, nil
+				})
+				start(t, options(at, h))
+				enqueue(t, c, "a")
+				waitState(t, c, "a", job.Running)
+				r.ZAdd(t.Context(), "asynq:{interactive}:lease", redis.Z{Score: 1, Member: "a"})
+				idle := options(at, h)
+				idle.Queues = map[string]int{"interactive": 1}
+				start(t, idle, func(c *queue.Consumer) {
+					if !defended {
+						c.KeepRecoverer()
+					}
+				})
+				time.Sleep(time.Second)
+				active := r.LRange(t.Context(), "asynq:{interactive}:active", 0, -1).Val()
+				if kept := len(active) == 1; kept != defended {
+					t.Errorf("the task stayed where it was: %v", kept)
+				}
+				close(end)
+				waitState(t, c, "a", job.Done)
+				if h.atOnce() != 1 {
+					t.Errorf("%d at the same job at once", h.atOnce())
+				}
+			})
+		})
+	}
+}
+
+// Whatever asynq delivers, a job that a live worker has is begun nowhere else.
+func TestOneOwner(t *testing.T) {
+	servers(t, func(t *testing.T, at queue.Connection) {
+		c, r := client(t, at), inspect(t, at)
+		h := newHandler(func(context.Context, *job.Job, job.Attempt, func(job.Progress)) (job.Outcome, error) {
+			time.Sleep(3 * time.Second)
+			return job.Outcome{State: job.Done}, nil
+		})
+		for range 2 {
+			start(t, options(at, h))
+		}
+		enqueue(t, c, "a")
+		waitState(t, c, "a", job.Running)
+		r.LRem(t.Context(), "asynq:{interactive}:active", 0, "a")
+		r.LPush(t.Context(), "asynq:{interactive}:pending", "a")
+		waitState(t, c, "a", job.Done)
+		if h.atOnce() != 1 {
+			t.Errorf("%d at once", h.atOnce())
+		}
+	})
+}
+
+// A live worker's job stays its own, however long it takes and whatever the
+// lease says; a dead one's stays for a while after Redis came into reach, when
+// the signs of the living may have expired too.
+func TestReaperLeavesAlone(t *testing.T) {
+	servers(t, func(t *testing.T, at queue.Connection) {
+		c, r := client(t, at), inspect(t, at)
+		h := newHandler(func(context.Context, *job.Job, job.Attempt, func(job.Progress)) (job.Outcome, error) {
+			time.Sleep(4 * time.Second)
+			return job.Outcome{State: job.Done}, nil
+		})
+		w := start(t, options(at, h))
+		enqueue(t, c, "a")
+		waitState(t, c, "a", job.Running)
+		start(t, options(at, h), func(c *queue.Consumer) { c.Hasten(); c.Impatient() })
+		for range 20 {
+			r.ZAdd(t.Context(), "asynq:{interactive}:lease", redis.Z{Score: 1, Member: "a"})
+			time.Sleep(100 * time.Millisecond)
+			if state := r.HGet(t.Context(), "asynq:{interactive}:t:a", "state").Val(); state != "active" {
+				t.Fatalf("the job of a live worker is %q", state)
+			}
+		}
+		waitState(t, c, "a", job.Done)
+		w.stop()
+		if n, _ := h.seen("a"); len(n) != 1 {
+			t.Errorf("begun %d times", len(n))
+		}
+	})
+	t.Run("fresh", func(t *testing.T) {
+		servers(t, func(t *testing.T, at queue.Connection) {
+			r, h := inspect(t, at), newHandler(done)
+			strand(t, r, "a")
+			start(t, options(at, h), (*queue.Consumer).Impatient).tell()
+			w := start(t, options(at, h), (*queue.Consumer).Impatient)
+			eventually(t, "the worker to be ready", w.Ready)
+			time.Sleep(3 * time.Second)
+			if n, _ := h.seen("a"); len(n) != 0 {
+				t.Error("it judged before the living could give a sign")
+			}
+		})
+	})
+}
+
+func TestContact(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c queue.Contact
+		expect := func(when string, lost, lasted bool) {
+			t.Helper()
+			if c.Lost() != lost || c.Lasted(15*time.Second) != lasted {
+				t.Errorf("%s: lost %v, lasted %v", when, c.Lost(), c.Lasted(15*time.Second))
+			}
+		}
+		expect("before", false, false)
+		c.Note(true)
+		time.Sleep(15 * time.Second)
+		expect("after a while", false, true)
+		if !c.Note(false) || c.Note(false) {
+			t.Error("an outage is news once")
+		}
+		expect("away", true, false)
+		time.Sleep(time.Minute)
+		if !c.Note(true) || c.Note(true) {
+			t.Error("the end of an outage is news once")
+		}
+		expect("back", false, false)
+		time.Sleep(15 * time.Second)
+		expect("back for a while", false, true)
+	})
+}
+
+// A task is suspect if and only if it looked the same for long enough.
+func TestSightings(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const quiet, grace = 8 * time.Second, 60 * time.Second
+		seen, now := queue.Sightings{}, time.Unix(0, 0)
+		last, since := "unseen", now
+		for range rapid.IntRange(1, 200).Draw(t, "passes") {
+			now = now.Add(time.Duration(rapid.IntRange(1, 3).Draw(t, "seconds")) * time.Second)
+			look := rapid.SampledFrom([]string{"gone", "", "1", "2", last, last, last, last, last, last}).Draw(t, "look")
+			held := map[string]string{}
+			switch look {
+			case "unseen":
+			case "gone":
+				if last == "unseen" {
+					look = "unseen"
+				}
+			default:
+				held["a"] = look
+			}
+			if look != last {
+				last, since = look, now
+			}
+			seen.Note("q", held, now)
+			seen.Note("other", map[string]string{"a": now.String()}, now)
+			limit := quiet
+			if last == "gone" {
+				limit = grace
+			}
+			suspects := seen.Suspect(now, quiet, grace)
+			if want := last != "unseen" && now.Sub(since) >= limit; want != (len(suspects) == 1 && suspects[0] == "q/a") {
+				t.Fatalf("%q for %v: suspects %v", last, now.Sub(since), suspects)
+			}
+		}
+	})
+}
