@@ -127,6 +127,55 @@ func TestExports(t *testing.T) {
 	}
 }
 
+// A half-precision decoder that overflows makes room for the one in full
+// precision that the model offers; without that the job fails.
+func TestDecoderThatOverflows(t *testing.T) {
+	dir := t.TempDir()
+	latents := onnxfile.Value{Name: "latent_sample", Type: onnxfile.Float16, Dims: []int64{dynamic, 4, dynamic, dynamic}}
+	pixels := onnxfile.Value{Name: "sample", Type: onnxfile.Float16, Dims: []int64{1, 3, 64, 64}}
+	const infinity = 0x7c00
+	for _, name := range []string{"without", "with"} {
+		model := filepath.Join(dir, name)
+		if err := os.CopyFS(model, os.DirFS(filepath.Join(testModels, "sd1"))); err != nil {
+			t.Fatal(err)
+		}
+		decoder := filepath.Join(model, "vae_decoder", "model.onnx")
+		if name == "with" {
+			wide := filepath.Join(model, "vae_decoder_fp32")
+			if err := os.CopyFS(wide, os.DirFS(filepath.Dir(decoder))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(decoder, onnxtest.ConstantHalf(t, latents, pixels, infinity), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e, err := local.Open(local.Options{
+		Library: testservices.ONNXRuntime(t), Devices: []string{"cpu"}, Catalogue: models.New(dir), Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	for _, j := range goldentest.Jobs(t) {
+		if j.ID != "sd1-euler" {
+			continue
+		}
+		j.Model = "with"
+		result, err := e.Generate(t.Context(), request(t, j))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if most, mean := goldentest.Difference(t, result.Images[0].Data, goldentest.File(t, "sd1-euler-0.png")); most > goldentest.Most || mean > goldentest.Mean {
+			t.Errorf("differs by at most %d, on average %.4f", most, mean)
+		}
+		j.Model = "without"
+		if _, err := e.Generate(t.Context(), request(t, j)); job.AsError(err).Code != job.BadOutput {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
 func (f flavour) write(t *testing.T, dir string) {
 	t.Helper()
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join(testModels, f.model))); err != nil {

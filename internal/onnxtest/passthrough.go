@@ -1,6 +1,13 @@
 package onnxtest
 
-import "github.com/imgus/worker/models/onnxfile"
+import (
+	"encoding/binary"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/imgus/worker/models/onnxfile"
+)
 
 // Numbers of onnx.proto, and versions that every ONNX Runtime of today reads.
 const (
@@ -23,4 +30,40 @@ func Passthrough(inputs []onnxfile.Value, from string, output onnxfile.Value) []
 	model := appendInt(nil, modelIR, irVersion)
 	model = appendBytes(model, modelOpset, appendInt(nil, opsetVersion, opset))
 	return appendBytes(model, modelGraph, graph)
+}
+
+const tensorDims, tensorType, tensorNameField = 1, 2, 8
+
+// ConstantHalf is a model that gives the same half-precision number throughout,
+// whatever it is fed: an overflow, for instance. The output's shape is fixed.
+func ConstantHalf(t testing.TB, input, output onnxfile.Value, bits uint16) []byte {
+	t.Helper()
+	count := int64(1)
+	var tensor []byte
+	for _, n := range output.Dims {
+		tensor = appendInt(tensor, tensorDims, uint64(n))
+		count *= n
+	}
+	tensor = appendInt(tensor, tensorType, uint64(onnxfile.Float16))
+	tensor = appendBytes(tensor, tensorNameField, []byte("constant"))
+	raw := make([]byte, 0, 2*count)
+	for range count {
+		raw = binary.LittleEndian.AppendUint16(raw, bits)
+	}
+	tensor = appendBytes(tensor, tensorRaw, raw)
+	model := Passthrough([]onnxfile.Value{input}, "constant", output)
+	return withInitializer(t, model, tensor)
+}
+
+// withInitializer appends a weight to the graph, which Passthrough writes last.
+func withInitializer(t testing.TB, model, tensor []byte) []byte {
+	t.Helper()
+	var out []byte
+	each(t, model, func(number protowire.Number, field, content []byte) {
+		if number == modelGraph {
+			field = appendBytes(nil, number, appendBytes(content, graphInitializer, tensor))
+		}
+		out = append(out, field...)
+	})
+	return out
 }
