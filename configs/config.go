@@ -88,11 +88,13 @@ type Models struct {
 type Engine struct {
 	Library      string            `mapstructure:"library"`
 	Devices      Devices           `mapstructure:"devices"`
-	MemoryBudget Size              `mapstructure:"memory_budget"` // per device; 0: what the device has
+	MemoryBudget Size              `mapstructure:"memory_budget"` // per device; 0: no bound
 	Threads      int               `mapstructure:"threads"`       // 0: one for each core
 	Isolate      bool              `mapstructure:"isolate"`
-	WarmUp       []string          `mapstructure:"warm_up"` // model names
-	CUDA         map[string]string `mapstructure:"cuda"`    // provider options
+	WarmUp       []string          `mapstructure:"warm_up"` // name, name@WxH, name@WxHxIMAGES
+	Pin          []string          `mapstructure:"pin"`     // names
+	VAETiling    bool              `mapstructure:"vae_tiling"`
+	CUDA         map[string]string `mapstructure:"cuda"` // provider options
 }
 
 // Limits narrow what a job may ask for; the defaults are the contract's own.
@@ -136,7 +138,7 @@ func Default() Config {
 		Queues:  map[string]int{"interactive": 6, "batch": 1},
 		Storage: Storage{Kind: "s3", Region: "us-east-1", TLS: true},
 		Models:  Models{Directory: "./models"},
-		Engine:  Engine{Devices: Devices{"auto"}, Isolate: true, WarmUp: []string{}, CUDA: map[string]string{}},
+		Engine:  Engine{Devices: Devices{"auto"}, Isolate: true, WarmUp: []string{}, Pin: []string{}, CUDA: map[string]string{}},
 		Limits: Limits{
 			Steps: hard.Steps, Images: hard.Images, Width: hard.Width, Height: hard.Height, Pixels: int(hard.Pixels),
 			PromptLength: hard.Prompt,

@@ -97,6 +97,8 @@ func TestProblems(t *testing.T) {
 		"no device":           {file: "engine: {devices: []}", key: "engine.devices", message: "one device at least"},
 		"device twice":        {file: "engine: {devices: [cpu, cpu]}", key: "engine.devices", message: "twice"},
 		"threads":             {file: "engine: {threads: -1}", key: "engine.threads", message: "from 0 to 1024"},
+		"warm-up size":        {file: "engine: {warm_up: [a@big]}", key: "engine.warm_up", message: "name@512x512"},
+		"pin":                 {file: "engine: {pin: [../b]}", key: "engine.pin", message: "names of models"},
 		"warm-up":             {file: "engine: {warm_up: [../a]}", key: "engine.warm_up", message: "names of models"},
 		"cuda option":         {file: "engine: {cuda: {Use_TF32: 0}}", key: "engine.cuda", message: "a-z"},
 		"cuda device":         {file: "engine: {cuda: {device_id: 1}}", key: "engine.cuda", message: "engine.devices"},

@@ -120,6 +120,7 @@ var (
 	prefixForm = regexp.MustCompile(`^[A-Za-z0-9._=-]+(/[A-Za-z0-9._=-]+)*/?$`)
 	deviceName = regexp.MustCompile(`^(cpu|cuda:(0|[1-9]\d?))$`)
 	modelName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+	warmUp     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(@[0-9]{2,4}x[0-9]{2,4}(x[1-8])?)?$`)
 	optionName = regexp.MustCompile(`^[a-z0-9_]+$`)
 )
 
@@ -197,12 +198,18 @@ func (c checker) engine(e Engine) {
 	c.unique("engine.devices", e.Devices)
 	within(c, "engine.memory_budget", e.MemoryBudget, 0, 1<<50)
 	within(c, "engine.threads", e.Threads, 0, 1024)
-	for _, name := range e.WarmUp {
-		if !modelName.MatchString(name) {
-			c.wrong("engine.warm_up", "must be names of models")
+	for _, entry := range e.WarmUp {
+		if !warmUp.MatchString(entry) {
+			c.wrong("engine.warm_up", "must be names of models, or name@512x512, or name@512x512x4")
 		}
 	}
 	c.unique("engine.warm_up", e.WarmUp)
+	for _, name := range e.Pin {
+		if !modelName.MatchString(name) {
+			c.wrong("engine.pin", "must be names of models")
+		}
+	}
+	c.unique("engine.pin", e.Pin)
 	for _, name := range slices.Sorted(maps.Keys(e.CUDA)) {
 		switch {
 		case !optionName.MatchString(name):
