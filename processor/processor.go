@@ -158,13 +158,13 @@ func (p *Processor) attempt(ctx context.Context, j *job.Job, a job.Attempt, repo
 	return winner, nil
 }
 
-// passing marks what the engine has come to.
+// passing marks what the engine has come to. It may tell of the newest only.
 func passing(report func(job.Progress)) func(job.Progress) {
 	return func(now job.Progress) {
-		switch {
-		case now.Stage == job.StageText:
+		if now.Stage == job.StageText || now.Stage == job.StageDenoise {
 			failpoint.Hit(failpoint.ModelLoaded)
-		case now.Stage == job.StageDenoise && now.Step > 0:
+		}
+		if now.Stage == job.StageDenoise && now.Step > 0 {
 			failpoint.Hit(failpoint.MidDenoise)
 		}
 		report(now)
