@@ -48,6 +48,21 @@ test/fuzz: ## Fuzz every target for a short while each: make test/fuzz [FUZZTIME
 		done; \
 	done
 
+JOBS ?= 1000
+MINUTES ?= 10
+WORKERS ?= 4
+RESTARTS ?= 20
+SEED ?= 0
+
+.PHONY: chaos
+chaos: ## Kill workers and Redis at random under load: make chaos [JOBS=1000 MINUTES=10 WORKERS=4 RESTARTS=20 SEED=…]
+	scripts/testenv.sh go test ./chaos -run '^TestChaos$$' -count=1 -v -timeout 0 -chaos.jobs=$(JOBS) -chaos.time=$(MINUTES)m \
+		-chaos.workers=$(WORKERS) -chaos.restarts=$(RESTARTS) -chaos.seed=$(SEED)
+
+.PHONY: chaos/matrix
+chaos/matrix: ## Strike at every step of a job's life in every way
+	scripts/testenv.sh go test ./chaos -run '^TestMatrix$$' -count=1 -timeout 30m -matrix.full
+
 .PHONY: test/amd64-v3
 test/amd64-v3: ## Test the numbers once more with fused multiply-add allowed (needs a CPU with AVX2)
 	GOAMD64=v3 go test ./inference/noise/... ./inference/scheduler/...

@@ -154,7 +154,7 @@ func TestMatrix(t *testing.T) {
 	must(t, err)
 	short, long := pictures("template", 4), pictures("template", 150)
 	short.Input, long.Input = &photo, &photo
-	records := bytes.SplitAfter(expect(t, []*job.Job{short, long}), []byte("\n"))
+	records := bytes.SplitAfter(expect(t, []*job.Job{short, long})(), []byte("\n"))
 
 	db := 0
 	for _, f := range allFaults {

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -205,22 +204,24 @@ func (s *station) age(by time.Duration) {
 	must(s.t, err)
 }
 
-// expect has `worker generate` make the jobs, whose photos are paths, and
-// returns the records that it prints.
-func expect(t *testing.T, jobs []*job.Job) []byte {
+// expect has `worker generate` make the jobs, whose photos are paths. What it
+// returns waits for the records that it prints.
+func expect(t *testing.T, jobs []*job.Job) func() []byte {
 	t.Helper()
 	worker, _ := programs(t)
-	var lines bytes.Buffer
+	var lines, output, errs bytes.Buffer
 	for _, j := range jobs {
 		must(t, json.NewEncoder(&lines).Encode(j))
 	}
-	generate := exec.Command(worker, "generate", "--models", models(t), "--jobs", "-", "--output", t.TempDir(), "--json")
-	var errs strings.Builder
-	generate.Stdin, generate.Stderr = &lines, &errs
+	generate := exec.CommandContext(t.Context(), worker, "generate", "--models", models(t), "--jobs", "-", "--output", t.TempDir(), "--json")
+	generate.Stdin, generate.Stdout, generate.Stderr = &lines, &output, &errs
 	generate.Env = []string{"IMGUS_ENGINE_LIBRARY=" + testservices.ONNXRuntime(t), "IMGUS_ENGINE_DEVICES=cpu", "IMGUS_ENGINE_THREADS=1"}
-	output, err := generate.Output()
-	if err != nil {
-		t.Fatalf("worker generate: %v\n%s", err, errs.String())
+	must(t, generate.Start())
+	return func() []byte {
+		t.Helper()
+		if err := generate.Wait(); err != nil {
+			t.Fatalf("worker generate: %v\n%s", err, errs.String())
+		}
+		return output.Bytes()
 	}
-	return output
 }
