@@ -27,7 +27,7 @@ func TestDemo(t *testing.T) {
 	if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != r.Images[0].SHA256 {
 		t.Error("the picture is not the record's")
 	}
-	stdout, _ = p.must(0, "demo", "--output", dir, "--steps", "3", "--seed", "1")
+	stdout, _ = p.must(0, "demo", "--output", dir, "--steps", "3", "--seed", "1", "--isolate")
 	for _, want := range []string{"picture  " + dir, "record   " + dir, "denoise", "total"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("%q lacks %q", stdout, want)
@@ -57,10 +57,18 @@ func TestDemoWithPhoto(t *testing.T) {
 	}
 }
 
-// TestGolden: the pictures that the command writes are those of diffusers.
+// TestGolden: the pictures that the command writes are those of diffusers,
+// whether the engine is a process of its own or not.
 func TestGolden(t *testing.T) {
+	for _, isolate := range []string{"--isolate=false", "--isolate"} {
+		t.Run(isolate, func(t *testing.T) { testGolden(t, isolate) })
+	}
+}
+
+func testGolden(t *testing.T, isolate string) {
+	t.Helper()
 	out := t.TempDir()
-	stdout, _ := newProgram(t).must(0, "generate", "--models", testModels, "--jobs", filepath.Join(golden, "jobs.jsonl"), "--output", out, "--json")
+	stdout, _ := newProgram(t).must(0, "generate", isolate, "--models", testModels, "--jobs", filepath.Join(golden, "jobs.jsonl"), "--output", out, "--json")
 	records := lines[*job.Record](t, stdout)
 	for i, j := range goldentest.Jobs(t) {
 		if records[i].ID != j.ID {

@@ -27,6 +27,7 @@ import (
 func (a *app) demoCommand() *cobra.Command {
 	var flags jobFlags
 	var output string
+	var isolated bool
 	cmd := &cobra.Command{
 		Use:   "demo [PROMPT]",
 		Short: "Draw a picture on this machine, with nothing to install",
@@ -52,7 +53,7 @@ queue. The model draws one coloured shape:
 			j.Prompt = &flags.prompt
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			return a.demo(ctx, j, flags.input, output)
+			return a.demo(ctx, j, flags.input, output, isolated)
 		},
 	}
 	f := cmd.Flags()
@@ -61,15 +62,17 @@ queue. The model draws one coloured shape:
 	f.Int64Var(&flags.seed, "seed", 0, "seed of the picture (default: a new one each time)")
 	f.IntVar(&flags.steps, "steps", 0, "denoising steps")
 	f.StringVar(&output, "output", "demo-output", "`DIR` for the picture and its record")
+	registerIsolate(cmd, &isolated)
 	return cmd
 }
 
-func (a *app) demo(ctx context.Context, j *job.Job, input, output string) (err error) {
+func (a *app) demo(ctx context.Context, j *job.Job, input, output string, isolated bool) (err error) {
 	// Nothing but the engine's settings matters to it.
 	c := configs.Default()
 	configured, _ := a.load()
 	c.Engine = configured.Engine
 	c.Engine.Devices = configs.Devices{"cpu"}
+	c.Models.Directory = ""
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	bucket, err := directory.Open(output)
 	if err != nil {
@@ -86,11 +89,7 @@ func (a *app) demo(ctx context.Context, j *job.Job, input, output string) (err e
 	if err := j.Validate(job.Limits{}); err != nil {
 		return err
 	}
-	models, err := catalogue("")
-	if err != nil {
-		return err
-	}
-	engine, err := openEngine(c, models, log)
+	engine, err := a.startEngine(ctx, c, isolated, "", log)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,10 +20,10 @@ import (
 	"github.com/imgus/worker/configs"
 	"github.com/imgus/worker/inference"
 	"github.com/imgus/worker/inference/remote"
-	"github.com/imgus/worker/internal/goldentest"
 	"github.com/imgus/worker/internal/testservices"
 	"github.com/imgus/worker/job"
 	"github.com/imgus/worker/models/demo"
+	"github.com/imgus/worker/storage"
 )
 
 // isolated is the real engine in a process of its own.
@@ -54,37 +55,6 @@ func smallJob(steps int) *job.Job {
 	return &job.Job{
 		Version: 1, ID: "a", Kind: job.TextToImage, Model: "sd1", Prompt: new("a small red circle on a blue background"),
 		Steps: &steps, Width: new(64), Height: new(64), Scheduler: new("euler"),
-	}
-}
-
-// The child makes the pictures that the engine makes in one process.
-func TestIsolatedEngineMakesTheSamePictures(t *testing.T) {
-	pool := isolated(t, nil)
-	for _, j := range goldentest.Jobs(t) {
-		if !strings.HasPrefix(j.ID, "sd1-") {
-			continue
-		}
-		t.Run(j.ID, func(t *testing.T) {
-			r := inference.Request{Job: j}
-			for _, input := range []struct {
-				name *string
-				data *[]byte
-			}{{j.Input, &r.Input}, {j.Mask, &r.Mask}} {
-				if input.name != nil {
-					*input.data = goldentest.File(t, *input.name)
-				}
-			}
-			result, err := pool.Generate(t.Context(), r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for i, image := range result.Images {
-				want := goldentest.File(t, fmt.Sprintf("%s-%d.png", j.ID, i))
-				if most, mean := goldentest.Difference(t, image.Data, want); most > goldentest.Most || mean > goldentest.Mean {
-					t.Errorf("image %d differs by %d, on average %.4f", i, most, mean)
-				}
-			}
-		})
 	}
 }
 
@@ -266,4 +236,96 @@ func BenchmarkIsolation(b *testing.B) {
 		b.ReportMetric(float64(took[i][len(took[i])/2].Microseconds())/1000, name+"-ms/job")
 		b.ReportMetric(float64(took[i][0].Microseconds())/1000, name+"-least-ms/job")
 	}
+}
+
+// TestJobsSurviveTheirEngines: engines are killed while many jobs run, and one
+// job kills its engine each time. That one fails after its attempts; all others
+// are done, once.
+func TestJobsSurviveTheirEngines(t *testing.T) {
+	s := newStation(t, "IMGUS_LOG_LEVEL=error", "IMGUS_ENGINE_WARM_UP=sd1")
+	stop := s.daemon()
+	const poison = "job-20"
+	ids := []string{}
+	for i := range 60 {
+		j := smallJob(30)
+		j.ID = fmt.Sprintf("job-%02d", i)
+		if j.ID == poison {
+			j.Steps, j.Width, j.Height = new(150), new(512), new(512) // it is caught at it
+		}
+		if _, err := s.client.Enqueue(t.Context(), j, "interactive"); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, j.ID)
+	}
+	killed := 0
+	kill := func() {
+		for _, pid := range childrenOf(t, os.Getpid(), "engine") {
+			_ = syscall.Kill(pid, []syscall.Signal{syscall.SIGKILL, syscall.SIGSEGV, syscall.SIGABRT, syscall.SIGUSR1}[killed%4])
+			killed++
+		}
+	}
+	watching := make(chan struct{})
+	go func() {
+		defer close(watching)
+		for status, err := range s.client.Watch(t.Context(), poison) {
+			if err == nil && status.State == job.Running && status.Stage == job.StageDenoise {
+				kill()
+			}
+		}
+	}()
+	for range 8 { // some while the first engine starts
+		time.Sleep(100*time.Millisecond + rand.N(300*time.Millisecond))
+		kill()
+	}
+	s.await(ids)
+	<-watching
+	for _, id := range ids {
+		r := s.record(id)
+		switch {
+		case id == poison && (r.State != job.Failed || r.Error.Code != job.EngineFailed || r.Attempt.Number < 3):
+			t.Errorf("the poison job's record is %+v", r)
+		case id != poison && (r.State != job.Done || len(r.Images) != 1):
+			t.Errorf("%s: record is %+v, %+v", id, r, r.Error)
+		}
+	}
+	images := 0
+	for object, err := range s.bucket.List(t.Context(), storage.ResultPrefix) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(object.Key, ".png") {
+			images++
+		}
+	}
+	if images != len(ids)-1 {
+		t.Errorf("%d images of %d jobs", images, len(ids)-1)
+	}
+	t.Logf("%d engines killed", killed)
+	if status, _ := stop(); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+	if left := childrenOf(t, os.Getpid(), "engine"); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// childrenOf lists a process's children whose first argument is the word.
+func childrenOf(t *testing.T, pid int, word string) []int {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var children []int
+	for _, file := range files {
+		text, _ := os.ReadFile(file) // a thread may have ended
+		for field := range strings.FieldsSeq(string(text)) {
+			line, _ := os.ReadFile("/proc/" + field + "/cmdline")
+			if args := strings.Split(string(line), "\x00"); len(args) > 1 && args[1] == word {
+				child, _ := strconv.Atoi(field)
+				children = append(children, child)
+			}
+		}
+	}
+	return children
 }

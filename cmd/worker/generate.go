@@ -26,6 +26,7 @@ import (
 func (a *app) generateCommand() *cobra.Command {
 	var flags jobFlags
 	var jobs, modelsDir, output string
+	var isolated bool
 	cmd := &cobra.Command{
 		Use:   "generate --model DIR-OR-NAME --prompt P --output DIR\n  worker generate --models DIR --jobs FILE.jsonl --output DIR",
 		Short: "Make pictures here and now, with no queue and no storage",
@@ -54,7 +55,7 @@ the exit status is then 1.`,
 			if cmd.Flags().Changed("models") {
 				a.environ = append(a.environ, "IMGUS_MODELS_DIRECTORY="+modelsDir)
 			}
-			g, err := a.newGenerator(&flags, output)
+			g, err := a.newGenerator(cmd.Context(), &flags, output, isolated)
 			if err != nil {
 				return err
 			}
@@ -72,53 +73,56 @@ the exit status is then 1.`,
 	cmd.Flags().StringVar(&output, "output", "", "`DIR` for images and records")
 	cmd.Flags().StringVar(&jobs, "jobs", "", "`FILE` with one JSON job a line (- for standard input)")
 	cmd.Flags().StringVar(&modelsDir, "models", "", "`DIR` of models (default: models.directory)")
+	registerIsolate(cmd, &isolated)
 	return cmd
 }
 
-// generator runs jobs one after the other in this process.
+// generator runs jobs one after the other.
 type generator struct {
 	app    *app
-	engine engineCloser
+	engine engine
 	record processor.Recorder
 	output string
 	failed bool
 }
 
-type engineCloser interface {
-	inference.Engine
-	Close() error
-}
-
-func (a *app) newGenerator(flags *jobFlags, output string) (*generator, error) {
+func (a *app) newGenerator(ctx context.Context, flags *jobFlags, output string, isolated bool) (*generator, error) {
 	c, err := a.load()
 	if err != nil {
 		return nil, err
 	}
-	models, err := generateModels(c.Models.Directory, flags)
+	model, err := onlyModel(flags)
 	if err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(output, 0o700); err != nil {
 		return nil, fmt.Errorf("create output: %w", err)
 	}
-	engine, err := openEngine(c, models, a.logger(c.Log))
+	engine, err := a.startEngine(ctx, c, isolated, model, a.logger(c.Log))
 	if err != nil {
 		return nil, err
 	}
 	return &generator{app: a, engine: engine, record: recorder(c.Record), output: output}, nil
 }
 
-// generateModels is the catalogue, or the one model whose folder was given.
-func generateModels(dir string, flags *jobFlags) (*models.Catalogue, error) {
+// onlyModel is the folder that --model gave, whose model then goes by its name;
+// "" if it gave a name.
+func onlyModel(flags *jobFlags) (folder string, err error) {
 	if !isModelFolder(flags.model) {
-		return catalogue(dir)
+		return "", nil
 	}
-	m, err := models.Open(flags.model)
+	folder = flags.model
+	m, err := models.Open(folder)
 	if err != nil {
-		return nil, fmt.Errorf("open model: %w", err)
+		return "", fmt.Errorf("open model: %w", err)
 	}
 	flags.model = m.Manifest.Name
-	return models.New("", m), nil
+	return folder, nil
+}
+
+// registerIsolate adds the flag that has the models run in another process.
+func registerIsolate(cmd *cobra.Command, isolated *bool) {
+	cmd.Flags().BoolVar(isolated, "isolate", false, "run the models in a process of their own, as worker run does")
 }
 
 func (g *generator) close(err error) error {

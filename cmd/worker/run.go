@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/imgus/worker/configs"
+	"github.com/imgus/worker/inference"
 	"github.com/imgus/worker/janitor"
 	"github.com/imgus/worker/processor"
 	"github.com/imgus/worker/queue"
@@ -44,16 +45,17 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, bucket.Close()) }()
-	models, err := catalogue(c.Models.Directory)
-	if err != nil {
-		return err
-	}
 	// Before the signals are set: CUDA replaces Go's handlers when it starts.
-	engine, err := openEngine(c, models, log)
+	engine, err := a.startEngine(ctx, c, c.Engine.Isolate, "", log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
+	for _, model := range c.Engine.WarmUp {
+		if err := engine.WarmUp(ctx, inference.WarmUp{Model: model}); err != nil {
+			log.Error("model not warmed up", "model", model, "error", err)
+		}
+	}
 
 	consumer, err := queue.NewConsumer(queue.Options{
 		Connection: connection(c.Redis), Queues: c.Queues, Concurrency: engine.Slots(), MaxAttempts: c.Job.MaxAttempts,

@@ -366,7 +366,7 @@ func TestInputsOfOthers(t *testing.T) {
 func TestDirectoryStorage(t *testing.T) {
 	dir := t.TempDir()
 	s := &station{url: "redis://" + testservices.Redis(t)}
-	s.program = newProgram(t, "IMGUS_REDIS_URL="+s.url, "IMGUS_STORAGE_KIND=directory", "IMGUS_STORAGE_DIRECTORY="+dir, "IMGUS_MODELS_DIRECTORY="+testModels)
+	s.program = newProgram(t, "IMGUS_ENGINE_ISOLATE=false", "IMGUS_REDIS_URL="+s.url, "IMGUS_STORAGE_KIND=directory", "IMGUS_STORAGE_DIRECTORY="+dir, "IMGUS_MODELS_DIRECTORY="+testModels)
 	stop := s.daemon()
 	s.must(0, "enqueue", "--id", "one", "--model", "sd1", "--prompt", "x", "--steps", "1", "--width", "64", "--height", "64", "--wait")
 	stop()

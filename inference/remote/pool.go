@@ -109,8 +109,9 @@ type Pool struct {
 
 var _ inference.Host = (*Pool)(nil)
 
-// Open starts a child for each device and waits until each is ready or has
-// failed. It is an error if none is ready: an *ExitError for each.
+// Open starts a child for each device and waits until each is ready or will not
+// be soon: its device is bad, or the child says by its exit status, 78, that it
+// is wrongly configured. It is an error if none is ready: an *ExitError for each.
 func Open(options Options) (*Pool, error) {
 	options, err := options.withDefaults()
 	if err != nil {

@@ -232,11 +232,13 @@ func TestNoDeviceIsLeft(t *testing.T) {
 }
 
 func TestNeverReady(t *testing.T) {
-	_, err := remote.Open(options(t, func(o *remote.Options) { o.StartTimeout, o.Config = 200*time.Millisecond, stub{Never: "cpu"} }))
+	_, err := remote.Open(options(t, func(o *remote.Options) {
+		o.BadAfter, o.StartTimeout, o.Config = 1, 200*time.Millisecond, stub{Never: "cpu"}
+	}))
 	if err == nil || !strings.Contains(err.Error(), "not ready within 200ms") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := remote.Open(options(t, func(o *remote.Options) { o.Program = "/nowhere" })); !errors.Is(err, os.ErrNotExist) {
+	if _, err := remote.Open(options(t, func(o *remote.Options) { o.BadAfter, o.Program = 1, "/nowhere" })); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 }

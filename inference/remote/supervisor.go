@@ -58,8 +58,8 @@ func (s *supervisor) state() State {
 	}
 }
 
-// run keeps a child alive until ctx ends. first is called when the first start
-// has ended, well or not.
+// run keeps a child alive until ctx ends. first is called when a child is ready,
+// or it is known that none will be soon.
 func (s *supervisor) run(ctx context.Context, first func()) {
 	opened := sync.OnceFunc(first)
 	defer opened()
@@ -74,8 +74,10 @@ func (s *supervisor) run(ctx context.Context, first func()) {
 		if ctx.Err() != nil {
 			return
 		}
-		wait := s.account(p, err)
-		opened()
+		wait, hopeless := s.account(p, err)
+		if hopeless {
+			opened()
+		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -144,10 +146,14 @@ func (s *supervisor) watch(ctx context.Context, p *process) {
 
 var errNoPulse = errors.New("no sign of life")
 
+// misconfigured is the exit status (EX_CONFIG of sysexits.h) of a child that
+// will not start as it is told to, however often it is tried.
+const misconfigured = 78
+
 // account says what becomes of a device whose child is gone, and returns how
 // long to wait before the next. A child that worked and then died is followed
 // at once; only one that never was of use has its successor wait.
-func (s *supervisor) account(p *process, err error) (wait time.Duration) {
+func (s *supervisor) account(p *process, err error) (wait time.Duration, hopeless bool) {
 	var failures int
 	var retired bool
 	s.pool.change(func() {
@@ -170,7 +176,8 @@ func (s *supervisor) account(p *process, err error) (wait time.Duration) {
 	default:
 		s.log.Warn("engine ended; it is started again", "failures", failures, "wait", wait, "error", err)
 	}
-	return wait
+	exit, ok := errors.AsType[*ExitError](err)
+	return wait, failures >= s.pool.options.BadAfter || !ok || exit.Status == misconfigured
 }
 
 // jobError is what a job is told whose child is gone.

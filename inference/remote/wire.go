@@ -186,8 +186,10 @@ func readAnswer(body io.Reader, progress func(job.Progress)) (*answer, error) {
 			return a, nil
 		}
 		var err error
-		a.result, err = l.Result.read(r)
-		return a, err
+		if a.result, err = l.Result.read(r); err != nil {
+			return nil, err
+		}
+		return a, nil
 	}
 }
 
