@@ -59,6 +59,16 @@ func (s Sightings) Suspect(now time.Time, quiet, grace time.Duration) []string {
 func Readable(data, queue, id string) error      { return readable(data, queue, id) }
 func Repaired(data, queue string) (string, bool) { return repaired(data, queue) }
 
+// Requeue and Quarantine act on a task as it looked: its state, its message,
+// its lease.
+func Requeue(ctx context.Context, r redis.UniversalClient, queue, id, state, lease string) (bool, error) {
+	return asynqQueue{redis: r, name: queue}.requeue(ctx, id, storedTask{state: state}, lease)
+}
+
+func Quarantine(ctx context.Context, r redis.UniversalClient, queue, id, message, lease string) (bool, error) {
+	return asynqQueue{redis: r, name: queue}.quarantine(ctx, id, storedTask{message: message}, lease)
+}
+
 // PutStatus writes a status as the given attempt does.
 func PutStatus(ctx context.Context, r redis.UniversalClient, s Status) (bool, error) {
 	return statuses{redis: r, ttl: DefaultStatusTTL}.put(ctx, s)

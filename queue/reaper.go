@@ -34,6 +34,7 @@ type reaper struct {
 	queues  []asynqQueue
 	owners  owners
 	mine    func(id string) bool // in hand here
+	away    func() bool          // Redis does not answer
 	settled func() bool          // Redis has been there for long enough for every live worker to beat
 	dropped func(queue string)
 	log     *slog.Logger
@@ -48,6 +49,7 @@ func (c *Consumer) newReaper() *reaper {
 	r := &reaper{
 		owners:  c.owners,
 		mine:    c.slots.has,
+		away:    c.contact.lost,
 		settled: func() bool { return c.contact.lasted(c.settling) },
 		dropped: func(queue string) { c.observe(func(o Observer) { o.Dropped(queue) }) },
 		log:     c.log,
@@ -65,8 +67,10 @@ func (r *reaper) run(ctx context.Context) {
 	ticker := time.NewTicker(reapEvery)
 	defer ticker.Stop()
 	for {
-		if err := r.pass(ctx); err != nil && ctx.Err() == nil {
-			r.log.Debug("not all tasks could be looked at", "error", err)
+		if !r.away() {
+			if err := r.pass(ctx); err != nil && ctx.Err() == nil {
+				r.log.Debug("not all tasks could be looked at", "error", err)
+			}
 		}
 		select {
 		case <-ticker.C:

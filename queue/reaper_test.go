@@ -2,111 +2,16 @@ package queue_test
 
 import (
 	"context"
-	"fmt"
-	"math/rand/v2"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
-	"pgregory.net/rapid"
 
-	"github.com/imgus/worker/internal/testservices"
 	"github.com/imgus/worker/job"
 	"github.com/imgus/worker/queue"
 )
-
-// A7: what a killed worker had in hand runs elsewhere in less than twenty
-// seconds; asynq alone needs more than a minute. The constants are the real
-// ones; the five runs are at once.
-func TestDeadWorkersJobsRunAgain(t *testing.T) {
-	t.Parallel()
-	server := testservices.StartRedis(t, testservices.RedisOptions{})
-	at := queue.Connection{URL: server.Addr}
-	c, r := client(t, at), inspect(t, at)
-	const n = 5
-	holders := map[string]child{}
-	for i := range n {
-		enqueue(t, c, fmt.Sprint("hold-", i))
-		worker := startChild(t, server.Addr)
-		holders[worker.runs()] = worker
-	}
-	again := make(chan string, n)
-	opts := options(at, newHandler(func(_ context.Context, j *job.Job, a job.Attempt, _ func(job.Progress)) (job.Outcome, error) {
-		if a.Number != 2 {
-			t.Errorf("%s is at attempt %d", j.ID, a.Number)
-		}
-		again <- j.ID
-		return job.Outcome{State: job.Done}, nil
-	}))
-	opts.Concurrency = n
-	start(t, opts)
-	time.Sleep(17 * time.Second) // the survivor has no opinion about others before
-	killed := map[string]time.Time{}
-	for id, worker := range holders {
-		killed[id] = worker.kill()
-		time.Sleep(rand.N(1500 * time.Millisecond))
-	}
-	for range n {
-		id := <-again
-		took := time.Since(killed[id])
-		t.Logf("%s runs again after %.1f s", id, took.Seconds())
-		if took > 30*time.Second {
-			t.Errorf("%s ran again after %v only", id, took)
-		}
-		waitState(t, c, id, job.Done)
-	}
-	checkResidue(t, r)
-}
-
-// A10: a job that kills its worker, process and all, is tried as often as any
-// other, and ends with a record. Jobs beside it are done.
-func TestPoisonedJobEnds(t *testing.T) {
-	t.Parallel()
-	server := testservices.StartRedis(t, testservices.RedisOptions{})
-	at := queue.Connection{URL: server.Addr}
-	c, r := client(t, at), inspect(t, at)
-	for i := range 4 {
-		enqueue(t, c, fmt.Sprint("healthy-", i))
-	}
-	enqueue(t, c, "poison")
-	for i := range 4 {
-		enqueue(t, c, fmt.Sprint("fine-", i))
-	}
-	deaths := 0
-	for ended := false; !ended; {
-		worker := startChild(t, server.Addr, childHasty+"=1")
-		died := make(chan struct{})
-		go func() {
-			defer close(died)
-			for worker.runs() != "" {
-			}
-		}()
-		for dead := false; !dead && !ended; {
-			select {
-			case <-died:
-				dead = true
-				deaths++
-			case <-time.After(50 * time.Millisecond):
-				s, err := c.Status(t.Context(), "poison")
-				ended = err == nil && s.State == job.Failed
-			}
-		}
-		if deaths > 3 {
-			t.Fatalf("%d workers have died", deaths)
-		}
-	}
-	if s := waitState(t, c, "poison", job.Failed); deaths != 3 || s.ErrorCode != job.Internal || s.ResultKey == "" {
-		t.Errorf("%d workers have died; the status is %+v", deaths, s)
-	}
-	for i := range 4 {
-		waitState(t, c, fmt.Sprint("healthy-", i), job.Done)
-		waitState(t, c, fmt.Sprint("fine-", i), job.Done)
-	}
-	checkResidue(t, r)
-}
 
 // strand leaves a job as a dead worker does: active, with a lease that expired
 // long ago.
@@ -362,65 +267,41 @@ func TestReaperLeavesAlone(t *testing.T) {
 	})
 }
 
-func TestContact(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var c queue.Contact
-		expect := func(when string, lost, lasted bool) {
-			t.Helper()
-			if c.Lost() != lost || c.Lasted(15*time.Second) != lasted {
-				t.Errorf("%s: lost %v, lasted %v", when, c.Lost(), c.Lasted(15*time.Second))
+// The scripts touch nothing that has changed since it was looked at: a worker
+// extended the lease, asynq moved the task, somebody enqueued it anew.
+func TestReaperActsOnWhatItSaw(t *testing.T) {
+	servers(t, func(t *testing.T, at queue.Connection) {
+		r, ctx := inspect(t, at), t.Context()
+		const task = "asynq:{interactive}:t:a"
+		strand(t, r, "a")
+		before := dump(t, r, task)
+		for _, tt := range []struct{ state, lease string }{{"active", "2"}, {"active", ""}, {"retry", "1"}, {"", "1"}} {
+			if back, err := queue.Requeue(ctx, r, "interactive", "a", tt.state, tt.lease); err != nil || back {
+				t.Errorf("taken back as %q with lease %q: %v", tt.state, tt.lease, err)
 			}
 		}
-		expect("before", false, false)
-		c.Note(true)
-		time.Sleep(15 * time.Second)
-		expect("after a while", false, true)
-		if !c.Note(false) || c.Note(false) {
-			t.Error("an outage is news once")
+		message := r.HGet(ctx, task, "msg").Val()
+		for _, tt := range []struct{ message, lease string }{{"", "1"}, {message + "x", "1"}, {message, "2"}, {message, ""}} {
+			if gone, err := queue.Quarantine(ctx, r, "interactive", "a", tt.message, tt.lease); err != nil || gone {
+				t.Errorf("deleted with lease %q: %v", tt.lease, err)
+			}
 		}
-		expect("away", true, false)
-		time.Sleep(time.Minute)
-		if !c.Note(true) || c.Note(true) {
-			t.Error("the end of an outage is news once")
+		if now := dump(t, r, task); now != before {
+			t.Errorf("%s became %s", before, now)
 		}
-		expect("back", false, false)
-		time.Sleep(15 * time.Second)
-		expect("back for a while", false, true)
-	})
-}
-
-// A task is suspect if and only if it looked the same for long enough.
-func TestSightings(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		const quiet, grace = 8 * time.Second, 60 * time.Second
-		seen, now := queue.Sightings{}, time.Unix(0, 0)
-		last, since := "unseen", now
-		for range rapid.IntRange(1, 200).Draw(t, "passes") {
-			now = now.Add(time.Duration(rapid.IntRange(1, 3).Draw(t, "seconds")) * time.Second)
-			look := rapid.SampledFrom([]string{"gone", "", "1", "2", last, last, last, last, last, last}).Draw(t, "look")
-			held := map[string]string{}
-			switch look {
-			case "unseen":
-			case "gone":
-				if last == "unseen" {
-					look = "unseen"
-				}
-			default:
-				held["a"] = look
-			}
-			if look != last {
-				last, since = look, now
-			}
-			seen.Note("q", held, now)
-			seen.Note("other", map[string]string{"a": now.String()}, now)
-			limit := quiet
-			if last == "gone" {
-				limit = grace
-			}
-			suspects := seen.Suspect(now, quiet, grace)
-			if want := last != "unseen" && now.Sub(since) >= limit; want != (len(suspects) == 1 && suspects[0] == "q/a") {
-				t.Fatalf("%q for %v: suspects %v", last, now.Sub(since), suspects)
-			}
+		if back, err := queue.Requeue(ctx, r, "interactive", "a", "active", "1"); err != nil || !back {
+			t.Errorf("not taken back: %v", err)
+		}
+		if list := r.LRange(ctx, "asynq:{interactive}:pending", 0, -1).Val(); len(list) != 1 || list[0] != "a" {
+			t.Errorf("pending: %v", list)
+		}
+		// It waits: a second look changes nothing but stray entries.
+		r.ZAdd(ctx, "asynq:{interactive}:lease", redis.Z{Score: 1.5, Member: "a"})
+		if back, err := queue.Requeue(ctx, r, "interactive", "a", "pending", "1.5"); err != nil || back {
+			t.Errorf("put back twice: %v", err)
+		}
+		if gone, err := queue.Quarantine(ctx, r, "interactive", "a", message, ""); err != nil || !gone || len(leftovers(t, r)) > 0 {
+			t.Errorf("not deleted: %v, left %v", err, leftovers(t, r))
 		}
 	})
 }
