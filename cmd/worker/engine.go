@@ -50,6 +50,7 @@ type engineConfig struct {
 	Threads      int               `json:"threads"`
 	CUDA         map[string]string `json:"cuda,omitempty"`
 	MemoryBudget int64             `json:"memory_budget"`
+	VAETiling    bool              `json:"vae_tiling"`
 	Limits       job.Limits        `json:"limits"`
 	LogLevel     string            `json:"log_level"`
 }
@@ -110,7 +111,7 @@ func (a *app) engineProcess(ctx context.Context, device onnx.Device) error {
 			}
 			return local.Open(local.Options{
 				Library: c.Library, Devices: []string{string(device)}, Threads: c.Threads, CUDA: c.CUDA, MemoryBudget: c.MemoryBudget,
-				Catalogue: catalogue, Limits: c.Limits, Worker: version, Log: log,
+				Tiling: c.VAETiling, Catalogue: catalogue, Limits: c.Limits, Worker: version, Log: log,
 			})
 		},
 	}
@@ -136,7 +137,7 @@ func (a *app) openPool(ctx context.Context, c configs.Config, model string, log 
 	}
 	config := engineConfig{
 		Library: library, Models: c.Models.Directory, Model: model, Threads: c.Engine.Threads, CUDA: c.Engine.CUDA,
-		MemoryBudget: int64(c.Engine.MemoryBudget), Limits: limits(c.Limits), LogLevel: c.Log.Level,
+		MemoryBudget: int64(c.Engine.MemoryBudget), VAETiling: c.Engine.VAETiling, Limits: limits(c.Limits), LogLevel: c.Log.Level,
 	}
 	pool, err := remote.Open(remote.Options{ //nolint:contextcheck // the engines outlive the opening
 		Devices: a.isolatedDevices(ctx, c.Engine.Devices, library, log), Config: config, Environ: a.environ, Log: log,

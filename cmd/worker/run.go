@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 
 	"github.com/imgus/worker/configs"
 	"github.com/imgus/worker/inference"
+	"github.com/imgus/worker/inference/local"
 	"github.com/imgus/worker/janitor"
 	"github.com/imgus/worker/processor"
 	"github.com/imgus/worker/queue"
@@ -51,9 +54,13 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	for _, model := range c.Engine.WarmUp {
-		if err := engine.WarmUp(ctx, inference.WarmUp{Model: model}); err != nil {
-			log.Error("model not warmed up", "model", model, "error", err)
+	warmUps, err := warmUps(c.Engine)
+	if err != nil {
+		return err
+	}
+	for _, w := range warmUps {
+		if err := engine.WarmUp(ctx, w); err != nil {
+			log.Error("model not warmed up", "model", w.Model, "error", err)
 		}
 	}
 
@@ -88,6 +95,26 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 	}
 	log.Info("worker stopped")
 	return nil
+}
+
+// warmUps are what shall be ready before the first job: the configured models,
+// and those to pin.
+func warmUps(c configs.Engine) ([]inference.WarmUp, error) {
+	var all []inference.WarmUp
+	for _, entry := range c.WarmUp {
+		w, err := local.ParseWarmUp(entry)
+		if err != nil {
+			return nil, &exitError{status: exitConfig, err: fmt.Errorf("engine.warm_up: %w", err)}
+		}
+		w.Pin = slices.Contains(c.Pin, w.Model)
+		all = append(all, w)
+	}
+	for _, model := range c.Pin {
+		if !slices.ContainsFunc(all, func(w inference.WarmUp) bool { return w.Model == model }) {
+			all = append(all, inference.WarmUp{Model: model, Pin: true})
+		}
+	}
+	return all, nil
 }
 
 // awaitStorage waits until the storage answers. A storage that answers but is

@@ -73,7 +73,7 @@ func openEngine(c configs.Config, models *models.Catalogue, log *slog.Logger) (*
 	}
 	return local.Open(local.Options{
 		Library: library, Devices: devices(c.Engine.Devices), Threads: c.Engine.Threads, CUDA: c.Engine.CUDA,
-		MemoryBudget: int64(c.Engine.MemoryBudget), Catalogue: models, Limits: limits(c.Limits), Worker: version, Log: log,
+		MemoryBudget: int64(c.Engine.MemoryBudget), Tiling: c.Engine.VAETiling, Catalogue: models, Limits: limits(c.Limits), Worker: version, Log: log,
 	})
 }
 
