@@ -84,12 +84,12 @@ func atLeast(version string, major, minor int) bool {
 }
 
 // warnOfServer says once what is wrong with Redis, but for the clock, of which
-// checkClock tells.
+// checkClock tells, and for what survives a restart, which may be meant so.
 func (c *Consumer) warnOfServer(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, redisPatience)
 	defer cancel()
 	facts := serverFacts(ctx, c.redis)
-	facts.ClockSkew = 0
+	facts.ClockSkew, facts.AppendOnly = 0, ""
 	for _, problem := range facts.Problems() {
 		c.log.Warn(problem)
 	}

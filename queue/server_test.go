@@ -82,7 +82,7 @@ func TestServerWarnings(t *testing.T) {
 	enqueue(t, c, "a")
 	waitState(t, c, "a", job.Done)
 	w.stop()
-	if n := strings.Count(log.String(), "noeviction"); n != 1 {
+	if n := strings.Count(log.String(), "noeviction"); n != 1 || strings.Contains(log.String(), "appendonly") {
 		t.Errorf("said %d times in %s", n, log)
 	}
 }
