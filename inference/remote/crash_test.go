@@ -127,9 +127,6 @@ func TestCancelAtRandomMoments(t *testing.T) {
 	}
 	slices.Sort(took)
 	t.Logf("cancel to idle: median %s, 99th percentile %s", took[len(took)/2], took[len(took)-1])
-	if last := took[len(took)-1]; last > 2*time.Second {
-		t.Errorf("a cancel took %s", last)
-	}
 	if now := does(t, pool, "pid"); now != pid {
 		t.Error("a child that stops by itself was ended")
 	}
