@@ -73,9 +73,10 @@ func (c *Consumer) deliver(ctx context.Context, d *delivery) verdict {
 
 	failpoint.Hit(failpoint.Dequeued)
 	if err := c.begin(work, d); err != nil {
-		level := slog.LevelWarn
-		if errors.Is(err, errOwned) {
-			level = slog.LevelDebug // asked again every second
+		level := slog.LevelDebug // another worker has it: asked again every second
+		if !errors.Is(err, errOwned) {
+			level = slog.LevelWarn
+			c.holding.trouble() // the next one would fare no better
 		}
 		c.log.Log(work, level, "attempt not begun", "job_id", d.id, "error", err)
 		return verdict{action: retry, reason: job.AsError(err)}

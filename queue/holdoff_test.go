@@ -1,12 +1,14 @@
 package queue_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/imgus/worker/internal/testservices"
 	"github.com/imgus/worker/queue"
 )
 
@@ -41,4 +43,25 @@ func TestHoldOff(t *testing.T) {
 			t.Error("it holds off although all is fine")
 		}
 	})
+}
+
+// While Redis answers asynq but not us, which happens for a moment when it comes
+// back, the queue is not emptied into the set of those that wait for a retry.
+func TestHoldOffAtBegin(t *testing.T) {
+	t.Parallel()
+	server := testservices.StartRedis(t, testservices.RedisOptions{Users: []string{
+		"user default on nopass ~* &* +@all",
+		"user worker on >" + secret + " ~asynq:* ~imgus:worker:* &* +@all",
+	}})
+	all := queue.Connection{URL: server.Addr}
+	c, r := client(t, all), inspect(t, all)
+	for i := range 20 {
+		enqueue(t, c, fmt.Sprintf("job-%d", i))
+	}
+	start(t, options(queue.Connection{URL: server.Addr, Username: "worker", Password: secret}, newHandler(done)))
+	eventually(t, "a job to be put off", func() bool { return r.ZCard(t.Context(), "asynq:{interactive}:retry").Val() > 0 })
+	time.Sleep(500 * time.Millisecond)
+	if n := r.LLen(t.Context(), "asynq:{interactive}:pending").Val(); n < 15 {
+		t.Errorf("only %d of 20 jobs are left in the queue", n)
+	}
 }
