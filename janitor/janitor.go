@@ -72,7 +72,7 @@ func New(o Options) *Janitor {
 // Run sweeps now and then until ctx ends. A sweep that fails is logged, and the
 // next one begins anew.
 func (j *Janitor) Run(ctx context.Context) {
-	wait := time.Duration(rand.Int64N(int64(time.Minute))) // workers start together
+	wait := time.Duration(rand.Int64N(int64(time.Minute))) //nolint:gosec // only so that workers that start together sweep apart
 	for {
 		select {
 		case <-time.After(wait):
@@ -89,7 +89,7 @@ func (j *Janitor) Run(ctx context.Context) {
 		case n > 0:
 			j.o.Log.InfoContext(ctx, "swept the storage", "deleted", n)
 		}
-		wait = j.o.Every/2 + time.Duration(rand.Int64N(int64(j.o.Every)))
+		wait = j.o.Every/2 + time.Duration(rand.Int64N(int64(j.o.Every))) //nolint:gosec // as above
 	}
 }
 
@@ -160,7 +160,7 @@ func (j *Janitor) sweepJob(ctx context.Context, id string, images []storage.Obje
 	if !missing {
 		record, err := job.DecodeRecord(data)
 		if err != nil {
-			return nil // what cannot be read is no reason to delete
+			return nil //nolint:nilerr // what cannot be read is no reason to delete
 		}
 		for _, image := range record.Images {
 			named[image.Key] = true
