@@ -62,7 +62,9 @@ func TestChaos(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 1))
 	shared := servers{redis: testservices.StartRedis(t, testservices.RedisOptions{Persist: true}), s3: testservices.StartS3(t)}
 	c := &chaos{station: newStation(t, shared, 0), random: random, strikes: map[string]int{}}
-	c.environ = append(c.environ, "IMGUS_JOB_SHUTDOWN_GRACE=1s", "IMGUS_LOG_LEVEL=warn")
+	// A job that is in hand whenever a worker dies counts as the reason after
+	// three times. Here it is not.
+	c.environ = append(c.environ, "IMGUS_JOB_MAX_ATTEMPTS=20", "IMGUS_JOB_SHUTDOWN_GRACE=1s", "IMGUS_LOG_LEVEL=warn")
 	worker, _ := programs(t)
 
 	photos := readPhotos(t)
@@ -91,7 +93,7 @@ func TestChaos(t *testing.T) {
 	if err != nil {
 		t.Error("jobs have not ended: ", err)
 	}
-	c.settle(expected())
+	c.settle(expected(), true)
 	if left := survivors(worker); len(left) > 0 {
 		t.Errorf("processes are left: %v", left)
 	}
@@ -114,7 +116,7 @@ func readPhotos(t *testing.T) map[string][]byte {
 // randomJob takes from 20 milliseconds to two seconds. Its input is a path.
 func randomJob(random *rand.Rand, id string, photos map[string][]byte) *job.Job {
 	prompt, seed := fmt.Sprintf("%s, number %d", marker, random.IntN(1000)), random.Int64N(1<<32)
-	side, steps, images, strength := 64*(1+random.IntN(2)), 20+random.IntN(131), 1+random.IntN(3), 0.3+0.7*random.Float64()
+	side, steps, images, strength := 64*(1+random.IntN(4)/3), 20+random.IntN(131), 1+random.IntN(3), 0.3+0.7*random.Float64()
 	j := &job.Job{
 		Version: job.Version, ID: id, Kind: job.TextToImage, Model: "sd1", Prompt: &prompt, Seed: &seed, Steps: &steps, Images: &images,
 	}

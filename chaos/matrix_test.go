@@ -169,14 +169,15 @@ func TestMatrix(t *testing.T) {
 				id := fmt.Sprintf("job-%d", n)
 				s := &scenario{station: newStation(t, shared, n), at: at}
 				s.signal = filepath.Join(s.dir, "reached")
+				killed := strings.HasSuffix(f.name, "worker killed")
 				if at == failpoint.ModelLoaded || at == failpoint.MidDenoise {
 					// The engine's process must not be through before it can be struck.
 					s.run(f, pictures(id, 150), content)
-					s.settle(bytes.Replace(records[1], []byte(`"template"`), []byte(`"`+id+`"`), 1))
+					s.settle(bytes.Replace(records[1], []byte(`"template"`), []byte(`"`+id+`"`), 1), killed)
 					return
 				}
 				s.run(f, pictures(id, 4), content)
-				s.settle(bytes.Replace(records[0], []byte(`"template"`), []byte(`"`+id+`"`), 1))
+				s.settle(bytes.Replace(records[0], []byte(`"template"`), []byte(`"`+id+`"`), 1), killed)
 			})
 		}
 	}
