@@ -97,7 +97,7 @@ func launch(o Options, device string, clock *clock) (_ *process, err error) {
 
 // command is the program of a child, with nothing of ours but what it needs.
 func (o Options) command(device string) *exec.Cmd {
-	args := append([]string{filepath.Base(o.Program)}, o.Args...)
+	args := append([]string{filepath.Base(os.Args[0])}, o.Args...) // the name that lists of processes show
 	if device != "" {
 		args = append(args, "--device", device)
 	}
