@@ -6,7 +6,7 @@
 //	mid-denoise=pause:5s          take five seconds
 //	after-image-put#2=signal:F    create the file F, and go on when F.go exists
 //
-// Several are separated by commas. #2 means the second time that the point is
+// Several are separated by semicolons. #2 means the second time that the point is
 // reached, in place of the first; every order is obeyed once.
 package failpoint
 

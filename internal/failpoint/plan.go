@@ -36,7 +36,7 @@ type order struct {
 
 func parse(text string) (*plan, error) {
 	p := &plan{passed: map[Point]int{}}
-	for part := range strings.SplitSeq(text, ",") {
+	for part := range strings.SplitSeq(text, ";") {
 		if part == "" {
 			continue
 		}

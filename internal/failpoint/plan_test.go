@@ -31,7 +31,7 @@ func TestNonsense(t *testing.T) {
 		"before-ack=pause:soon":     "duration",
 		"before-ack=signal:":        "needs a file",
 		"before-ack#0=kill":         "number",
-		"dequeued=kill,before-ack=": "orders are",
+		"dequeued=kill;before-ack=": "orders are",
 	} {
 		if _, err := parse(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", text, err)
@@ -57,7 +57,7 @@ func TestKill(t *testing.T) {
 
 func TestSignal(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "reached")
-	p, err := parse(Order(AfterImagePut, file) + ",after-image-put#2=pause:1ms")
+	p, err := parse(Order(AfterImagePut, file) + ";after-image-put#2=pause:1ms")
 	if err != nil {
 		t.Fatal(err)
 	}
