@@ -142,7 +142,7 @@ func open(fsys fs.FS, dir string, known *hashes) (*Model, error) {
 		if m.Name, err = folderName(dir); err != nil {
 			return nil, err
 		}
-		if m.Family, err = findFamily(fsys); err != nil {
+		if m.Family, m.Defaults, err = findFamily(fsys); err != nil {
 			return nil, err
 		}
 	}

@@ -26,6 +26,7 @@ type facts struct {
 	Scheduler struct {
 		Class      string `json:"_class_name"`
 		Prediction string `json:"prediction_type"`
+		ZeroSNR    bool   `json:"rescale_betas_zero_snr"`
 		Spacing    string `json:"timestep_spacing"`
 	}
 	// onlySecond: there is a second text encoder and no first.
@@ -144,6 +145,15 @@ func (f *facts) textWidth() (int, error) {
 		return 0, errors.New("its unet has no input encoder_hidden_states of shape [batch, tokens, width]")
 	}
 	return int(hidden.Dims[2]), nil
+}
+
+// knownTextWidth is textWidth, or 0 where nothing tells it.
+func (f *facts) knownTextWidth() int {
+	width, err := f.textWidth()
+	if err != nil {
+		return 0
+	}
+	return width
 }
 
 // guided reports whether the guidance scale is an input of the UNet, as in

@@ -29,16 +29,28 @@ func Families() []Family {
 
 // findFamily finds the family of a model by its pipeline class first, and by
 // its shapes and its scheduler where the class is shared or not known.
-func findFamily(fsys fs.FS) (Family, error) {
+//
+// It also gives the defaults that come with what was found.
+func findFamily(fsys fs.FS) (Family, Defaults, error) {
 	f, err := readFacts(fsys)
 	if err != nil {
-		return "", fmt.Errorf("find family: %w", err)
+		return "", Defaults{}, fmt.Errorf("find family: %w", err)
 	}
 	family, err := f.family()
 	if err != nil {
-		return "", fmt.Errorf("find family: %w", err)
+		return "", Defaults{}, fmt.Errorf("find family: %w", err)
 	}
-	return family, nil
+	return family, f.defaults(family), nil
+}
+
+// defaults are the family's, but a plain LCM, whose UNet is not told the
+// guidance, would be burnt by as much of it.
+func (f *facts) defaults(family Family) Defaults {
+	d := family.builtin()
+	if guided, err := f.guided(); family == LCM && err == nil && !guided {
+		d.GuidanceScale = new(1.0)
+	}
+	return d
 }
 
 // base is what a class or the width of the text tells: the family before its
@@ -54,7 +66,7 @@ func (f *facts) base() (Family, error) {
 		return SDXL, err
 	case strings.HasPrefix(class, "StableDiffusionPipeline"), strings.HasPrefix(class, "StableDiffusionImg2Img"),
 		strings.HasPrefix(class, "StableDiffusionInpaint"), strings.HasPrefix(class, "StableDiffusionInstructPix2Pix"):
-		if f.Scheduler.Prediction == "v_prediction" || f.UNet.textWidth() == 1024 {
+		if f.Scheduler.Prediction == "v_prediction" || f.knownTextWidth() == 1024 {
 			return SD2, nil
 		}
 		return SD1, nil
@@ -103,7 +115,8 @@ func (f *facts) family() (Family, error) {
 		return Inpaint, nil
 	case channels != 4 && channels != 0:
 		return "", fmt.Errorf("its unet takes %d channels; 4, 8 and 9 are known", channels)
-	case strings.HasPrefix(f.Scheduler.Class, "Euler") && f.Scheduler.Spacing == "trailing":
+	case strings.HasPrefix(f.Scheduler.Class, "Euler") && f.Scheduler.Spacing == "trailing" &&
+		(f.Scheduler.Prediction == "" || f.Scheduler.Prediction == "epsilon") && !f.Scheduler.ZeroSNR:
 		// Distilled models share their base's class; all of them are sampled
 		// from the very last timestep.
 		return Turbo, nil

@@ -22,6 +22,7 @@ import (
 // stamp tells one state of a file from another: whoever changes a file changes
 // its ctime, which cannot be set. Times are in nanoseconds.
 type stamp struct {
+	Device   uint64 `json:"device"`
 	Inode    uint64 `json:"inode"`
 	Size     int64  `json:"size"`
 	Modified int64  `json:"modified"`
@@ -42,7 +43,7 @@ func stampOf(f fs.File) (s stamp, ok bool, err error) {
 	if err := unix.Fstat(int(onDisk.Fd()), &st); err != nil {
 		return stamp{}, false, err
 	}
-	return stamp{Inode: st.Ino, Size: st.Size, Modified: st.Mtim.Nano(), Changed: st.Ctim.Nano()}, true, nil
+	return stamp{Device: st.Dev, Inode: st.Ino, Size: st.Size, Modified: st.Mtim.Nano(), Changed: st.Ctim.Nano()}, true, nil
 }
 
 // hashes remembers the SHA-256 of files by their stamps, in memory and in a

@@ -201,7 +201,7 @@ func newManifest(fsys fs.FS, f *facts) (Manifest, error) {
 		return Manifest{}, fmt.Errorf("find family: %w", err)
 	}
 	width, height := f.nativeSize(base)
-	d := family.builtin()
+	d := f.defaults(family)
 	d.Width, d.Height = &width, &height
 	if family == Pix2Pix {
 		d.Strength = nil

@@ -49,6 +49,7 @@ in the catalogue whole or not at all.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
+			context.AfterFunc(ctx, stop) // a second signal ends the program: a model may take long to load
 			return a.importModel(ctx, c, given[0], o)
 		},
 	}

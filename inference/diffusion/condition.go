@@ -40,7 +40,7 @@ func (p *Pipeline) conditions(stop *onnx.Stop, t Task) (conditions, error) {
 	var negative [][]tokenizer.Chunk
 	guided := p.guided(t)
 	// SDXL was trained with zeros for "no negative prompt"; "" is encoded.
-	zeros := t.Negative == nil && t.Negative2 == nil && p.index.ForceZeros && len(p.text) > 1
+	zeros := t.Negative == nil && p.index.forceZeros() && p.unet.pooled != ""
 	if guided && !zeros {
 		text := ""
 		if t.Negative != nil {
@@ -76,7 +76,7 @@ func (p *Pipeline) conditions(stop *onnx.Stop, t Task) (conditions, error) {
 func (p *Pipeline) chunks(weighted bool, text string, second *string) [][]tokenizer.Chunk {
 	out := make([][]tokenizer.Chunk, len(p.text))
 	for i, e := range p.text {
-		if i == 1 && second != nil {
+		if i == 1 && second != nil && *second != "" { // "" is absent here, as in the reference
 			text = *second
 		}
 		if weighted {

@@ -83,6 +83,7 @@ func TestCheckPixels(t *testing.T) {
 		"one NaN":   {picture(func(x []float32) { x[11] = nan }), true},
 		"infinity":  {picture(func(x []float32) { x[3] = -inf }), true},
 		"black":     {picture(func(x []float32) { fill(x, -1) }), true},
+		"nearly":    {picture(func(x []float32) { fill(x, -1); x[2] = -0.9999 }), true},
 		"blacker":   {picture(func(x []float32) { fill(x, -1); x[2] = -7 }), true},
 		"colour":    {picture(func(x []float32) { fill(x[:4], 0.1); fill(x[4:8], 0.2); fill(x[8:], 0.3) }), true},
 		"one pixel": {picture(func(x []float32) { fill(x, -1); x[7] = -0.5 }), false},

@@ -56,8 +56,12 @@ func (f Files) config(name string, v any) error {
 
 // indexConfig is what model_index.json says beyond its components.
 type indexConfig struct {
-	ForceZeros bool `json:"force_zeros_for_empty_prompt"`
+	Class string `json:"_class_name"`
+	// ForceZeros is true for SDXL where the file is silent, as in diffusers.
+	ForceZeros *bool `json:"force_zeros_for_empty_prompt"`
 }
+
+func (c indexConfig) forceZeros() bool { return c.ForceZeros == nil || *c.ForceZeros }
 
 // unetConfig is the part of unet/config.json that the graph does not tell.
 type unetConfig struct {

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"slices"
+	"strings"
 
 	"github.com/imgus/worker/inference/onnx"
 	"github.com/imgus/worker/inference/scheduler"
@@ -83,14 +85,14 @@ func Open(rt *onnx.Runtime, files Files, o onnx.Options) (_ *Pipeline, err error
 	if p.scheduler, err = scheduler.ParseConfig(data); err != nil {
 		return nil, fmt.Errorf("read scheduler: %w", err)
 	}
+	p.scheduler.ForeignPipeline = p.index.Class != "" && !strings.Contains(p.index.Class, "LatentConsistencyModel")
 	if err := p.openText(rt, files, o); err != nil {
 		return nil, err
 	}
 	if p.unet, err = openUNet(rt, files, o); err != nil {
 		return nil, err
 	}
-	p.vae, err = openVAE(rt, files, o, p.defaultScale())
-	if err != nil {
+	if p.vae, err = openVAE(rt, files, o, p.defaultScale()); err != nil {
 		return nil, err
 	}
 	return p, p.check()
@@ -121,7 +123,7 @@ func (p *Pipeline) openText(rt *onnx.Runtime, files Files, o onnx.Options) error
 // defaultScale is the VAE's factor for configurations that are too old to name
 // it.
 func (p *Pipeline) defaultScale() float64 {
-	if len(p.text) > 1 {
+	if p.TakesSizes() {
 		return 0.13025
 	}
 	return 0.18215
@@ -147,8 +149,11 @@ func (p *Pipeline) Multiple() int { return p.vae.factor() * p.unet.multiple() }
 // DefaultSize is the size the model was trained on, in pixels.
 func (p *Pipeline) DefaultSize() (width, height int) {
 	h, w := p.unet.config.SampleSize[0], p.unet.config.SampleSize[1]
-	if h == 0 || w == 0 {
+	if h == 0 || w == 0 { // as the configurations of the time had it
 		h, w = 64, 64
+		if p.TakesSizes() {
+			h, w = 128, 128
+		}
 	}
 	return w * p.vae.factor(), h * p.vae.factor()
 }
@@ -311,15 +316,15 @@ func finite(x []float32) bool {
 	return true
 }
 
-// constant reports whether the picture has one colour. Clamped, all that is
-// beyond the range is the same.
+// constant reports whether the picture has one colour, as the 8 bits of a file
+// have it.
 func constant(pixels []float32) bool {
-	clamp := func(v float32) float32 { return min(max(v, -1), 1) }
+	level := func(v float32) float64 { return math.RoundToEven(float64(min(max(v*0.5+0.5, 0), 1) * 255)) }
 	plane := len(pixels) / 3
 	for c := range 3 {
-		first := clamp(pixels[c*plane])
+		first := level(pixels[c*plane])
 		for _, v := range pixels[c*plane : (c+1)*plane] {
-			if clamp(v) != first {
+			if level(v) != first {
 				return false
 			}
 		}

@@ -40,6 +40,8 @@ type textEncoder struct {
 	// Prompts that people wrote are never kept.
 	empty *embedding
 
+	// noMoreSkips: reload has been tried.
+	noMoreSkips bool
 	// reload loads the encoder with outputs for CLIP skip, which costs a
 	// rewritten graph, and is done for the first job that asks for it.
 	reload func() (*onnx.Session, error)
@@ -133,13 +135,18 @@ func (e *textEncoder) skipped(skip int) (string, error) {
 	if v, ok := e.session.Output(skipName(skip)); ok {
 		return v.Name, nil
 	}
+	if e.noMoreSkips {
+		return "", ErrClipSkip
+	}
 	session, err := e.reload()
-	if errors.Is(err, onnxfile.ErrLayers) {
+	if err != nil && !errors.Is(err, onnx.ErrOutOfMemory) && !errors.Is(err, onnx.ErrDeviceLost) {
+		e.noMoreSkips = true
 		return "", fmt.Errorf("%w: %w", ErrClipSkip, err)
 	}
 	if err != nil {
 		return "", err
 	}
+	e.noMoreSkips = true // it has all there are now
 	old := &textEncoder{session: e.session, binding: e.binding}
 	e.session, e.binding = session, nil
 	if err := old.close(); err != nil {

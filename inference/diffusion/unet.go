@@ -57,10 +57,18 @@ func openUNet(rt *onnx.Runtime, files Files, o onnx.Options) (*unet, error) {
 // edited so; where not, samples are grouped by timestep.
 func vectorTimestep(m *onnxfile.Model) (bool, error) {
 	changed, err := m.VectorTimestep("timestep")
-	if err != nil {
-		return false, nil //nolint:nilerr // the unedited graph works, only in smaller batches
+	if err == nil {
+		return changed, nil
 	}
-	return changed, nil
+	// The unedited graph works, only in smaller batches; but the binding has no
+	// scalar of half precision.
+	for _, v := range m.Inputs {
+		if v.Name == "timestep" && len(v.Dims) == 0 && v.Type == onnxfile.Float16 {
+			_, err := m.ScalarAsVector("timestep")
+			return err == nil, err
+		}
+	}
+	return false, nil
 }
 
 func (u *unet) findNames() error {
@@ -68,7 +76,7 @@ func (u *unet) findNames() error {
 	if !ok || len(sample.Dims) != 4 {
 		return fmt.Errorf("it has no input sample of shape [batch, channels, height, width]")
 	}
-	timestep, ok := u.session.Input("timestep")
+	timestep, ok := u.session.Input("timestep", "timestep/vector")
 	if !ok || len(timestep.Dims) > 1 {
 		return fmt.Errorf("it has no input timestep")
 	}
@@ -136,7 +144,14 @@ func (u *unet) fit(hidden, pooled int64) error {
 // multiple is what the sides of the latents must be a multiple of: an exported
 // UNet halves them once per block but the last, and joins the halves again.
 func (u *unet) multiple() int {
-	return 1 << max(len(u.config.Blocks)-1, 0)
+	blocks := len(u.config.Blocks)
+	if blocks == 0 { // exports without config.json are of the first models
+		blocks = 4
+		if u.timeIDs != "" {
+			blocks = 3
+		}
+	}
+	return 1 << (blocks - 1)
 }
 
 // bind makes the tensors for a batch. They stay until the shape changes.

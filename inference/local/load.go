@@ -214,7 +214,7 @@ type files struct {
 }
 
 // components are the folders whose files stay in memory.
-var components = map[string]bool{"text_encoder": true, "text_encoder_2": true, "unet": true, "vae_decoder": true, "vae_encoder": true}
+var components = map[string]bool{"text_encoder": true, "text_encoder_2": true, "unet": true, "vae_decoder": true, "vae_decoder_fp32": true, "vae_encoder": true}
 
 func survey(fsys fs.FS) (files, error) {
 	var f files

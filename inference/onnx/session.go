@@ -3,12 +3,10 @@ package onnx
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
 	ort "github.com/yalue/onnxruntime_go"
-	"golang.org/x/sys/unix"
 
 	"github.com/imgus/worker/models/onnxfile"
 )
@@ -39,7 +37,7 @@ type Session struct {
 func (r *Runtime) Load(source Source, options Options, edit func(*onnxfile.Model) (bool, error)) (*Session, error) {
 	data := source.Data
 	if source.Path != "" {
-		mapped, unmap, err := mapFile(source.Path)
+		mapped, unmap, err := onnxfile.Map(source.Path)
 		if err != nil {
 			return nil, err
 		}
@@ -249,26 +247,4 @@ func find(values []onnxfile.Value, names []string) (onnxfile.Value, bool) {
 		}
 	}
 	return onnxfile.Value{}, false
-}
-
-// mapFile maps a file into memory, so that a model of gigabytes is not read
-// only to look at its graph.
-func mapFile(path string) ([]byte, func(), error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open model: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, nil, fmt.Errorf("stat model: %w", err)
-	}
-	if info.Size() == 0 || !info.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("open model: %s is empty or no regular file", filepath.Base(path))
-	}
-	data, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
-	if err != nil {
-		return nil, nil, fmt.Errorf("map model: %w", err)
-	}
-	return data, func() { _ = unix.Munmap(data) }, nil
 }

@@ -54,6 +54,9 @@ type Config struct {
 	PredictX0        *bool     `json:"predict_x0"`
 	DisableCorrector []int     `json:"disable_corrector"`
 
+	// ForeignPipeline is not in the file: the model's pipeline is not the latent consistency models' own, which alone
+	// gives the strength of image-to-image to LCMScheduler.
+	ForeignPipeline bool `json:"-"`
 	// Eta is DDIM's share of random noise, 0 to 1. The reference takes it as an argument of the step, never from the
 	// file, and its pipelines leave it 0.
 	Eta *float64 `json:"-"`

@@ -31,7 +31,7 @@ func newLCM(c Config) (sampler, error) {
 	if original < 1 || original > a.trainSteps() {
 		return nil, fmt.Errorf("%w: original_inference_steps %d is not between 1 and %d", ErrUnsupported, original, a.trainSteps())
 	}
-	return &lcm{a, l, original, float32(or(c.TimestepScaling, 10)), c.ClassName == "LCMScheduler"}, nil
+	return &lcm{a, l, original, float32(or(c.TimestepScaling, 10)), c.ClassName == "LCMScheduler" && !c.ForeignPipeline}, nil
 }
 
 func (l *lcm) schedule(steps int, strength float64) (*Schedule, error) {
