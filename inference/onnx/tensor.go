@@ -84,6 +84,9 @@ func (t *Tensor) create() error {
 	return nil
 }
 
+// Shape is the tensor's shape.
+func (t *Tensor) Shape() []int64 { return t.shape }
+
 // Floats is the content of a floating-point tensor, for the caller to read and
 // write. What is written through an earlier call may not be seen by a run.
 func (t *Tensor) Floats() []float32 {
