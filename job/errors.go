@@ -35,10 +35,6 @@ func (c Code) Final() bool {
 	}
 }
 
-// Passing reports whether the trouble is the surroundings' and not the job's:
-// such an attempt is not counted against it.
-func (c Code) Passing() bool { return c == StorageUnavailable }
-
 // Error is the one error that crosses from the rooms to a user. Message is
 // public: it never holds a prompt, a user's file name, a signed address or a
 // secret. Err, the cause, is for the operator's log alone.
@@ -46,7 +42,13 @@ type Error struct {
 	Code    Code   `json:"code"`
 	Message string `json:"message"`
 	Err     error  `json:"-"`
+	// Uncounted: the trouble is the surroundings', whatever the code.
+	Uncounted bool `json:"-"`
 }
+
+// Passing reports whether the trouble is the surroundings' and not the job's:
+// such an attempt is not counted against it.
+func (e *Error) Passing() bool { return e.Uncounted || e.Code == StorageUnavailable }
 
 // Errorf makes an error whose text is public.
 func Errorf(code Code, format string, args ...any) *Error {

@@ -207,7 +207,7 @@ func (c *Consumer) settle(work context.Context, d *delivery, v verdict) {
 		c.observe(func(o Observer) { o.Ended(d.queue, v.outcome, time.Since(d.began)) })
 		return
 	case retry:
-		if v.reason.Code.Passing() {
+		if v.reason.Passing() {
 			c.holding.trouble()
 		}
 		status.ErrorCode = v.reason.Code

@@ -43,7 +43,7 @@ func judge(r result, last bool) verdict {
 	switch code := reason.Code; {
 	case errors.Is(r.err, job.ErrShutdown), errors.Is(r.cause, job.ErrShutdown) && !code.Final():
 		return verdict{action: handBack}
-	case code.Passing():
+	case reason.Passing():
 		return verdict{action: retry, reason: reason}
 	case code.Final(), last:
 		return verdict{action: refuse, reason: reason, counted: true}
@@ -57,7 +57,7 @@ func explain(r result) *job.Error {
 		return job.AsError(errNoOutcome)
 	}
 	reason := job.AsError(r.err)
-	if errors.Is(r.cause, job.ErrTimeout) && !reason.Code.Final() && !reason.Code.Passing() {
+	if errors.Is(r.cause, job.ErrTimeout) && !reason.Code.Final() && !reason.Passing() {
 		return job.Wrap(job.EngineFailed, r.err, job.ErrTimeout.Error())
 	}
 	return reason
@@ -67,7 +67,7 @@ func explain(r result) *job.Error {
 // passes ends for all jobs at once, so nobody waits long for it.
 func retryDelay(n int, reason *job.Error) time.Duration {
 	delays := []time.Duration{time.Second, 5 * time.Second, 15 * time.Second, time.Minute}
-	if reason.Code.Passing() {
+	if reason.Passing() {
 		delays = delays[:3]
 	}
 	return delays[min(max(n, 1), len(delays))-1]

@@ -18,6 +18,16 @@ type Files struct {
 	// Dir is where FS stands on disk; empty when it does not, and models are
 	// then loaded from memory.
 	Dir string
+	// Verify, if not nil, is asked before a component is loaded later than the
+	// model: its files may have changed since.
+	Verify func() error
+}
+
+func (f Files) verify() error {
+	if f.Verify == nil {
+		return nil
+	}
+	return f.Verify()
 }
 
 // source is where the ONNX file of a component is.

@@ -67,6 +67,7 @@ func (p *Pipeline) encodePhoto(stop *onnx.Stop, t Task) (photo, masked posterior
 		return photo, masked, err
 	}
 	kept := clone(t.Photo)
+	defer clear(kept)
 	for i := range kept {
 		if t.Mask[i%len(t.Mask)] >= 0.5 {
 			kept[i] = 0

@@ -67,7 +67,12 @@ func openText(rt *onnx.Runtime, files Files, o onnx.Options, component, tokens s
 	if e.session, err = rt.Load(source, o, nil); err != nil {
 		return nil, fmt.Errorf("load %s: %w", component, err)
 	}
-	e.reload = func() (*onnx.Session, error) { return rt.Load(source, o, e.addSkips) }
+	e.reload = func() (*onnx.Session, error) {
+		if err := files.verify(); err != nil {
+			return nil, err
+		}
+		return rt.Load(source, o, e.addSkips)
+	}
 	if err := e.findNames(); err != nil {
 		return nil, fmt.Errorf("load %s: %w", component, closing(err, e.session))
 	}

@@ -56,7 +56,12 @@ func openVAE(rt *onnx.Runtime, files Files, o onnx.Options, defaultScale float64
 		return nil, err
 	}
 	if files.has(wideDecoder) {
-		v.openWide = func() (*codec, error) { return openCodec(rt, files, o, wideDecoder) }
+		v.openWide = func() (*codec, error) {
+			if err := files.verify(); err != nil {
+				return nil, err
+			}
+			return openCodec(rt, files, o, wideDecoder)
+		}
 	}
 	if files.has("vae_encoder") {
 		if v.encoder, err = openCodec(rt, files, o, "vae_encoder"); err != nil {

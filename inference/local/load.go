@@ -35,7 +35,14 @@ type opener func(m *models.Model, o onnx.Options) (pipeline, error)
 
 func openWith(runtime *onnx.Runtime) opener {
 	return func(m *models.Model, o onnx.Options) (pipeline, error) {
-		p, err := diffusion.Open(runtime, diffusion.Files{FS: m.FS, Dir: m.Dir}, o)
+		verify := func() error {
+			err := m.Check()
+			if err == nil {
+				_, err = m.Verify(context.Background()) // hashes only what has changed
+			}
+			return err
+		}
+		p, err := diffusion.Open(runtime, diffusion.Files{FS: m.FS, Dir: m.Dir, Verify: verify}, o)
 		if err != nil {
 			return nil, err // not p: a nil pointer would be an interface that is not nil
 		}

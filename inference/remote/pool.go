@@ -238,7 +238,9 @@ func (p *Pool) take(ctx context.Context, pick func() *process) (*process, error)
 		case closed:
 			return nil, job.Wrap(job.EngineFailed, ErrClosed, "the worker is stopping")
 		case bad:
-			return nil, job.Wrap(job.EngineFailed, ErrNoDevice, "no device of the worker can be used")
+			away := job.Wrap(job.EngineFailed, ErrNoDevice, "no device of the worker can be used")
+			away.Uncounted = true // another worker can do the job, and this one when its devices are back
+			return nil, away
 		}
 		select {
 		case <-changed:

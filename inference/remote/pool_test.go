@@ -221,7 +221,7 @@ func TestNoDeviceIsLeft(t *testing.T) {
 	}
 	fails(t, pool, "exit", job.EngineFailed, "")
 	_, err := pool.Generate(t.Context(), ask("echo"))
-	if !errors.Is(err, remote.ErrNoDevice) || pool.Ready() {
+	if !errors.Is(err, remote.ErrNoDevice) || pool.Ready() || !job.AsError(err).Passing() {
 		t.Errorf("got %v", err)
 	}
 	if err := os.Remove(obstacle); err != nil {
