@@ -1,6 +1,7 @@
 package diffusion
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,14 +21,14 @@ type Files struct {
 	Dir string
 	// Verify, if not nil, is asked before a component is loaded later than the
 	// model: its files may have changed since.
-	Verify func() error
+	Verify func(ctx context.Context) error
 }
 
-func (f Files) verify() error {
+func (f Files) verify(ctx context.Context) error {
 	if f.Verify == nil {
 		return nil
 	}
-	return f.Verify()
+	return f.Verify(ctx)
 }
 
 // source is where the ONNX file of a component is.

@@ -211,7 +211,7 @@ func (p *Pipeline) Generate(ctx context.Context, t Task, progress func(job.Progr
 	defer p.wipe()
 
 	progress(job.Progress{Stage: job.StageText})
-	conditions, err := p.conditions(stop, t)
+	conditions, err := p.conditions(stop, t) //nolint:contextcheck // stop has it
 	if err != nil {
 		return err
 	}
@@ -228,7 +228,7 @@ func (p *Pipeline) Generate(ctx context.Context, t Task, progress func(job.Progr
 	}
 	progress(job.Progress{Stage: job.StageVAE})
 	for i, r := range rows {
-		pixels, err := p.vae.decode(stop, r.latents, t.Height/p.vae.factor(), t.Width/p.vae.factor(), t.Tile)
+		pixels, err := p.vae.decode(stop, r.latents, t.Height/p.vae.factor(), t.Width/p.vae.factor(), t.Tile) //nolint:contextcheck // stop has it
 		if err != nil {
 			return err
 		}

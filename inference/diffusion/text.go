@@ -1,6 +1,7 @@
 package diffusion
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -44,7 +45,7 @@ type textEncoder struct {
 	noMoreSkips bool
 	// reload loads the encoder with outputs for CLIP skip, which costs a
 	// rewritten graph, and is done for the first job that asks for it.
-	reload func() (*onnx.Session, error)
+	reload func(ctx context.Context) (*onnx.Session, error)
 }
 
 // openText loads the text encoder of the folder.
@@ -67,8 +68,8 @@ func openText(rt *onnx.Runtime, files Files, o onnx.Options, component, tokens s
 	if e.session, err = rt.Load(source, o, nil); err != nil {
 		return nil, fmt.Errorf("load %s: %w", component, err)
 	}
-	e.reload = func() (*onnx.Session, error) {
-		if err := files.verify(); err != nil {
+	e.reload = func(ctx context.Context) (*onnx.Session, error) {
+		if err := files.verify(ctx); err != nil {
 			return nil, err
 		}
 		return rt.Load(source, o, e.addSkips)
@@ -127,7 +128,7 @@ func skipName(skipped int) string { return fmt.Sprintf("clip_skip.%d", skipped) 
 var ErrClipSkip = errors.New("clip_skip: the model's text encoder cannot leave out that many layers")
 
 // skipped gives the output that leaves out the layers.
-func (e *textEncoder) skipped(skip int) (string, error) {
+func (e *textEncoder) skipped(stop *onnx.Stop, skip int) (string, error) {
 	if skip == 0 {
 		return e.hidden, nil
 	}
@@ -143,7 +144,7 @@ func (e *textEncoder) skipped(skip int) (string, error) {
 	if e.noMoreSkips {
 		return "", ErrClipSkip
 	}
-	session, err := e.reload()
+	session, err := e.reload(stop.Context())
 	if err != nil && !errors.Is(err, onnx.ErrOutOfMemory) && !errors.Is(err, onnx.ErrDeviceLost) {
 		e.noMoreSkips = true
 		return "", fmt.Errorf("%w: %w", ErrClipSkip, err)
@@ -173,7 +174,7 @@ func (e *textEncoder) addSkips(m *onnxfile.Model) (bool, error) {
 // encode encodes the chunks of one prompt, leaving out the last skip layers, and
 // joins their tokens. The pooled vector is the first chunk's.
 func (e *textEncoder) encode(stop *onnx.Stop, chunks []tokenizer.Chunk, skip int) (embedding, error) {
-	hidden, err := e.skipped(skip)
+	hidden, err := e.skipped(stop, skip)
 	if err != nil {
 		return embedding{}, err
 	}

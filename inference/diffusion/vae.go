@@ -1,6 +1,7 @@
 package diffusion
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -22,7 +23,7 @@ type vae struct {
 	// wide is the decoder in full precision, for a half one that overflows;
 	// loaded when needed, by openWide, which is nil where the model has none.
 	wide     *codec
-	openWide func() (*codec, error)
+	openWide func(ctx context.Context) (*codec, error)
 }
 
 // wideDecoder is where a model may offer its decoder in full precision.
@@ -56,8 +57,8 @@ func openVAE(rt *onnx.Runtime, files Files, o onnx.Options, defaultScale float64
 		return nil, err
 	}
 	if files.has(wideDecoder) {
-		v.openWide = func() (*codec, error) {
-			if err := files.verify(); err != nil {
+		v.openWide = func(ctx context.Context) (*codec, error) {
+			if err := files.verify(ctx); err != nil {
 				return nil, err
 			}
 			return openCodec(rt, files, o, wideDecoder)
@@ -212,7 +213,7 @@ func (v *vae) decode(stop *onnx.Stop, latents []float32, h, w int, tile float64)
 	if err == nil && v.openWide != nil && !finite(pixels) {
 		// In full precision what overflows in half, as SDXL's first VAE does.
 		if v.wide == nil {
-			v.wide, err = v.openWide()
+			v.wide, err = v.openWide(stop.Context())
 		}
 		if err == nil {
 			pixels, err = v.wide.runPlanes(stop, x, h, w, tile, from, to)

@@ -35,10 +35,10 @@ type opener func(m *models.Model, o onnx.Options) (pipeline, error)
 
 func openWith(runtime *onnx.Runtime) opener {
 	return func(m *models.Model, o onnx.Options) (pipeline, error) {
-		verify := func() error {
+		verify := func(ctx context.Context) error {
 			err := m.Check()
 			if err == nil {
-				_, err = m.Verify(context.Background()) // hashes only what has changed
+				_, err = m.Verify(ctx) // hashes only what has changed
 			}
 			return err
 		}

@@ -224,6 +224,9 @@ func NewStop(ctx context.Context) (*Stop, error) {
 	return s, nil
 }
 
+// Context is what is watched.
+func (s *Stop) Context() context.Context { return s.ctx }
+
 // Close ends the watch. No run may be under way.
 func (s *Stop) Close() {
 	if !s.release() {
