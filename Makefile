@@ -31,6 +31,15 @@ demo: build ## Draw a picture on this machine: make demo [PROMPT="…"] [INPUT=p
 	IMGUS_ENGINE_LIBRARY=$$library bin/worker demo --output demo-output \
 		$${INPUT:+--input "$$INPUT"} $${STRENGTH:+--strength "$$STRENGTH"} $${PROMPT:+-- "$$PROMPT"}
 
+.PHONY: services
+services: ## Start a Redis and an S3 server for trying the worker (deploy/quickstart.yaml); fetches ONNX Runtime too
+	scripts/onnxruntime.sh >/dev/null
+	scripts/services.sh start
+
+.PHONY: services/stop
+services/stop: ## Stop them
+	scripts/services.sh stop
+
 .PHONY: test
 test: ## Run every test; fetches and starts what they need
 	scripts/testenv.sh go test ./...
@@ -79,6 +88,10 @@ lint: $(GOLANGCI_LINT) ## Run the linters
 	$(GOLANGCI_LINT) run
 	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh .ci/run; fi
 
+.PHONY: lint/deploy
+lint/deploy: ## Check the Dockerfile and the files of deploy/
+	scripts/lint-deploy.sh
+
 .PHONY: fmt
 fmt: $(GOLANGCI_LINT) ## Format the code
 	$(GOLANGCI_LINT) fmt
@@ -88,7 +101,7 @@ fmt/check: ## Fail if a file is not formatted
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; fi
 
 .PHONY: check
-check: fmt/check lint test test/amd64-v3 ## What CI runs
+check: fmt/check lint lint/deploy test test/amd64-v3 ## What CI runs
 
 .PHONY: bench
 bench: ## Run the Go benchmarks

@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,8 +54,23 @@ func parseS3(from string) (*S3Server, error) {
 	return nil, errors.New("IMGUS_TEST_S3 is not http://key:secret@host:port/bucket")
 }
 
+// S3Options configure a server.
+type S3Options struct {
+	// Versions lets buckets keep the versions of their objects, once a client
+	// has switched that on for the bucket.
+	Versions bool
+	// Users lets AddUser add accounts beside the owner's.
+	Users bool
+}
+
 // StartS3 starts versitygw over a folder of the test's own.
 func StartS3(t testing.TB) *S3Server {
+	t.Helper()
+	return StartS3With(t, S3Options{})
+}
+
+// StartS3With is StartS3 with options.
+func StartS3With(t testing.TB, opts S3Options) *S3Server {
 	t.Helper()
 	path := binary("IMGUS_TEST_VERSITYGW", []string{"versitygw"}, "bin/versitygw*")
 	if path == "" {
@@ -65,17 +82,41 @@ func StartS3(t testing.TB) *S3Server {
 	if err := os.MkdirAll(s.Folder, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	folder := func(name string) string {
+		path := filepath.Join(s.dir, name)
+		if err := os.Mkdir(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	var server, backend []string
+	if opts.Users {
+		server = append(server, "--iam-dir", folder("users"))
+	}
+	if opts.Versions {
+		backend = append(backend, "--versioning-dir", folder("versions"))
+	}
 	s.ready = func() error { return healthy(s.Endpoint) }
 	s.startOnFreePort(false, func(port int) {
 		s.Endpoint = address(port)
-		s.args = []string{
+		// Checksums are kept in extended attributes. With --sidecar, for file systems
+		// that have none, versitygw v1.8.0 mixes up objects put at the same time.
+		s.args = slices.Concat([]string{
 			"--port", s.Endpoint, "--access", s.AccessKey, "--secret", s.SecretKey, "--health", healthPath, "--quiet",
-			// Checksums are kept in extended attributes. With --sidecar, for file systems
-			// that have none, versitygw v1.8.0 mixes up objects put at the same time.
-			"posix", objects,
-		}
+		}, server, []string{"posix"}, backend, []string{objects})
 	})
 	return s
+}
+
+// AddUser adds an account without any right; a bucket policy gives it some. The
+// server must have been started with Users.
+func (s *S3Server) AddUser(t testing.TB, access, secret string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), s.path, "admin", "--access", s.AccessKey, "--secret", s.SecretKey,
+		"--endpoint-url", "http://"+s.Endpoint, "create-user", "--access", access, "--secret", secret, "--role", "user").CombinedOutput()
+	if err != nil {
+		t.Fatalf("add S3 user: %v\n%s", err, out)
+	}
 }
 
 const healthPath = "/healthz"
