@@ -1,9 +1,7 @@
 package chaos
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"maps"
@@ -11,14 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/imgus/worker/internal/testservices"
 	"github.com/imgus/worker/job"
-	"github.com/imgus/worker/queue"
 	"github.com/imgus/worker/storage"
 )
 
@@ -41,13 +37,7 @@ type chaos struct {
 	running  []*worker
 	strikes  map[string]int
 	restarts []time.Time
-	robbed   []robbery
-}
-
-// robbery is a job that was in the hands of a worker that was killed.
-type robbery struct {
-	id string
-	at time.Time
+	robbed   robberies
 }
 
 // TestChaos: workers are killed and Redis is restarted at random moments while
@@ -82,6 +72,11 @@ func TestChaos(t *testing.T) {
 	defer cancel()
 	produced := make(chan error, 1)
 	go func() { produced <- c.produce(ctx, jobs, photos) }()
+	followed := make(chan struct{})
+	go func() {
+		defer close(followed)
+		c.follow(ctx)
+	}()
 	c.havoc(*chaosTime)
 	if err := <-produced; err != nil {
 		t.Fatal(err)
@@ -93,6 +88,9 @@ func TestChaos(t *testing.T) {
 	if err != nil {
 		t.Error("jobs have not ended: ", err)
 	}
+	time.Sleep(200 * time.Millisecond) // for the last to be seen
+	cancel()
+	<-followed
 	c.settle(expected(), true)
 	if left := survivors(worker); len(left) > 0 {
 		t.Errorf("processes are left: %v", left)
@@ -199,33 +197,10 @@ func (c *chaos) strike() {
 			c.t.Error(err)
 		}
 	case "kill":
-		c.robbed = append(c.robbed, c.inHand(w)...)
+		c.rob(w)
 		w.kill()
 	}
 	c.running[n] = c.startAt(c.servers.redis.Addr)
-}
-
-// inHand lists what the worker has in hand, as far as Redis tells.
-func (c *chaos) inHand(w *worker) []robbery {
-	ctx, cancel := context.WithTimeout(c.t.Context(), time.Second)
-	defer cancel()
-	signs, _ := c.redis.Keys(ctx, "imgus:worker:*").Result()
-	name := ""
-	for _, key := range signs {
-		var sign queue.Worker
-		text, _ := c.redis.Get(ctx, key).Bytes()
-		if json.Unmarshal(text, &sign) == nil && sign.PID == w.pid {
-			name = sign.ID
-		}
-	}
-	marks, _ := c.redis.Keys(ctx, "imgus:owner:*").Result()
-	var jobs []robbery
-	for _, key := range marks {
-		if owner, err := c.redis.Get(ctx, key).Result(); err == nil && owner == name {
-			jobs = append(jobs, robbery{strings.TrimPrefix(key, "imgus:owner:"), time.Now()})
-		}
-	}
-	return jobs
 }
 
 func (c *chaos) restartRedis() {
@@ -234,42 +209,4 @@ func (c *chaos) restartRedis() {
 	time.Sleep(200*time.Millisecond + time.Duration(c.random.Int64N(int64(3*time.Second))))
 	c.servers.redis.Start()
 	c.restarts = append(c.restarts, time.Now())
-}
-
-// tell says what happened, and how long killed workers' jobs waited.
-func (c *chaos) tell() {
-	c.t.Helper()
-	var calm, all []time.Duration
-	for _, r := range c.robbed {
-		data, err := c.bucket.Get(c.t.Context(), storage.RecordKey(r.id), storage.MaxRecord)
-		if err != nil {
-			continue // the auditor said so
-		}
-		record, err := job.DecodeRecord(data)
-		if err != nil || record.CreatedAt == nil || record.CreatedAt.Before(r.at) {
-			continue
-		}
-		took := record.CreatedAt.Sub(r.at)
-		all = append(all, took)
-		// A worker dies only in the eyes of those who see Redis.
-		if !slices.ContainsFunc(c.restarts, func(at time.Time) bool {
-			return at.After(r.at.Add(-15*time.Second)) && at.Before(*record.CreatedAt)
-		}) {
-			calm = append(calm, took)
-		}
-	}
-	var text bytes.Buffer
-	fmt.Fprintf(&text, "strikes %v, redis restarts %d, storage faults %d\n", c.strikes, len(c.restarts)/2, c.store.Faults())
-	fmt.Fprintf(&text, "jobs of killed workers: %s until their record\n", quantiles(all))
-	fmt.Fprintf(&text, "those with redis there all the time: %s", quantiles(calm))
-	c.t.Log(text.String())
-}
-
-func quantiles(d []time.Duration) string {
-	if len(d) == 0 {
-		return "none"
-	}
-	slices.Sort(d)
-	at := func(q float64) time.Duration { return d[int(q*float64(len(d)-1))].Round(100 * time.Millisecond) }
-	return fmt.Sprintf("%d, median %s, 99th percentile %s, longest %s", len(d), at(0.5), at(0.99), at(1))
 }
