@@ -146,6 +146,8 @@ func quantiles(d []time.Duration) string {
 		return "none"
 	}
 	slices.Sort(d)
-	at := func(q float64) time.Duration { return d[max(0, int(math.Ceil(q*float64(len(d))))-1)].Round(100 * time.Millisecond) }
+	at := func(q float64) time.Duration {
+		return d[max(0, int(math.Ceil(q*float64(len(d))))-1)].Round(100 * time.Millisecond)
+	}
 	return fmt.Sprintf("%d jobs: median %s, 99th percentile %s, longest %s", len(d), at(0.5), at(0.99), at(1))
 }

@@ -35,7 +35,7 @@ func (p *Processor) publish(ctx context.Context, id string, a job.Attempt, image
 // insist tries again while the storage is away, as long as a finished picture
 // is worth it.
 func (p *Processor) insist(ctx context.Context, try func() error) error {
-	const longest = 10 * time.Second
+	const longest = 2 * time.Second
 	deadline := time.Now().Add(p.patience)
 	wait := 200 * time.Millisecond
 	for {

@@ -41,6 +41,8 @@ type Observer interface {
 	Retried(queue string, code job.Code)
 	// Dropped: something in the queue was no job, and could not even be refused.
 	Dropped(queue string)
+	// Outage: Redis went away, or came back.
+	Outage(away bool)
 }
 
 // Options are what a consumer needs.
@@ -60,7 +62,10 @@ type Options struct {
 	// StatusTTL is how long a status is kept; 0 is DefaultStatusTTL.
 	StatusTTL time.Duration
 	// Limits narrow what a job may ask for.
-	Limits   job.Limits
+	Limits job.Limits
+	// Gate is asked before a job is taken; while it gives an error, for example
+	// because the storage is away, none is. May be nil.
+	Gate     func() error
 	Handler  Handler
 	Log      *slog.Logger
 	Observer Observer // may be nil
@@ -111,7 +116,9 @@ type Consumer struct {
 	worker   string    // id of the sign of life
 	started  time.Time // of the program, for the sign of life
 
-	serving  atomic.Bool // tasks are being taken
+	serving  atomic.Bool   // tasks are being taken
+	hurried  chan struct{} // closed when the grace period is over
+	hurry    func()        // closes it
 	contact  contact
 	clock    clock
 	settling time.Duration // from a contact on until every live worker has given a sign
@@ -145,8 +152,9 @@ func NewConsumer(opts Options) (*Consumer, error) {
 		worker:   NewID(), started: time.Now().UTC(),
 		clock:    clock{now: time.Now, every: clockEvery},
 		settling: beatTTL,
-		draining: make(chan struct{}),
+		draining: make(chan struct{}), hurried: make(chan struct{}),
 	}
+	c.hurry = sync.OnceFunc(func() { close(c.hurried) })
 	c.owners = owners{redis: c.redis, worker: c.worker, ttl: beatTTL}
 	c.reaper = c.newReaper()
 	c.hook = &asynqHook{redis: c.redis, open: c.open, quit: c.draining}
@@ -212,11 +220,44 @@ func (c *Consumer) Run(ctx context.Context) error {
 	return nil
 }
 
-// Ready reports whether jobs are taken, Redis answered a moment ago, and its
-// clock and ours agree.
-func (c *Consumer) Ready() bool {
-	return c.serving.Load() && !c.contact.lost() && !c.clock.wrong.Load()
+// Hurry ends the grace period of a Run that was told to stop: the jobs in hand
+// are handed back as soon as they have ended.
+func (c *Consumer) Hurry() { c.hurry() }
+
+// The reasons for which no job is taken.
+var (
+	errNotServing = errors.New("the worker has not started, or stops")
+	errAway       = errors.New("redis does not answer")
+	errClock      = errors.New("this machine's clock differs from that of redis")
+)
+
+// Checks says for each thing that jobs cannot be taken without why they are not
+// taken because of it, nil where all is well. The gate is not among them.
+func (c *Consumer) Checks() map[string]error {
+	checks := map[string]error{"queue": nil, "redis": nil, "clock": nil}
+	if !c.serving.Load() {
+		checks["queue"] = errNotServing
+	}
+	if c.contact.lost() {
+		checks["redis"] = errAway
+	}
+	if c.clock.wrong.Load() {
+		checks["clock"] = errClock
+	}
+	return checks
 }
+
+// Ready reports whether all checks are well and the gate is open.
+func (c *Consumer) Ready() bool {
+	for _, err := range c.Checks() {
+		if err != nil {
+			return false
+		}
+	}
+	return c.gate()
+}
+
+func (c *Consumer) gate() bool { return c.opts.Gate == nil || c.opts.Gate() == nil }
 
 // reach waits until Redis answers; false if ctx ends first.
 func (c *Consumer) reach(ctx context.Context) bool {
@@ -245,6 +286,13 @@ func (c *Consumer) drain(ctx context.Context) {
 	c.serving.Store(false)
 	grace, cancel := context.WithTimeout(ctx, c.opts.ShutdownGrace)
 	defer cancel()
+	go func() {
+		select {
+		case <-c.hurried:
+			cancel()
+		case <-grace.Done():
+		}
+	}()
 	c.log.Info("taking no more jobs", "in_hand", len(c.slots.jobs()), "grace", c.opts.ShutdownGrace)
 	close(c.draining)
 	c.server.Stop()
@@ -271,6 +319,6 @@ func (c *Consumer) open() bool {
 	case <-c.draining:
 		return false
 	default:
-		return c.slots.free() && c.holding.over() && !c.clock.wrong.Load()
+		return c.slots.free() && c.holding.over() && !c.clock.wrong.Load() && c.gate()
 	}
 }

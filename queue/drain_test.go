@@ -118,6 +118,53 @@ func TestDrainHandsBack(t *testing.T) {
 	})
 }
 
+// Hurried, it does not use up its grace.
+func TestHurry(t *testing.T) {
+	servers(t, func(t *testing.T, at queue.Connection) {
+		c, r := client(t, at), inspect(t, at)
+		opts := options(at, newHandler(polite))
+		opts.ShutdownGrace = time.Hour
+		w := start(t, opts)
+		enqueue(t, c, "a")
+		waitState(t, c, "a", job.Running)
+		w.tell()
+		w.Hurry()
+		w.Hurry()
+		<-w.done
+		if list := r.LRange(t.Context(), "asynq:{interactive}:pending", 0, -1).Val(); len(list) != 1 || r.HGet(t.Context(), "imgus:attempts:a", "counted").Val() != "0" {
+			t.Errorf("pending: %v", list)
+		}
+	})
+}
+
+// While the gate is closed no job is taken.
+func TestGate(t *testing.T) {
+	servers(t, func(t *testing.T, at queue.Connection) {
+		var closed atomic.Bool
+		closed.Store(true)
+		c, h := client(t, at), newHandler(done)
+		opts := options(at, h)
+		opts.Gate = func() error {
+			if closed.Load() {
+				return job.Errorf(job.StorageUnavailable, "away")
+			}
+			return nil
+		}
+		w := start(t, opts)
+		enqueue(t, c, "a")
+		eventually(t, "the worker to serve", func() bool { return w.Checks()["queue"] == nil })
+		time.Sleep(500 * time.Millisecond)
+		if n, _ := h.seen("a"); len(n) > 0 || w.Ready() {
+			t.Errorf("tried %d times, ready: %v", len(n), w.Ready())
+		}
+		closed.Store(false)
+		waitState(t, c, "a", job.Done)
+		if !w.Ready() {
+			t.Error("not ready")
+		}
+	})
+}
+
 // While a job runs, its prompt is in its task alone, and the worker gives a
 // sign of life.
 func TestSignOfLife(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -186,6 +187,45 @@ func TestRedisAwayAtStart(t *testing.T) {
 	w.stop()
 	if w.Ready() {
 		t.Error("ready after the end")
+	}
+}
+
+type outages struct {
+	dropped
+	told chan bool
+}
+
+func (o outages) Outage(away bool) { o.told <- away }
+
+// An outage is told once, and so is its end: in the log, to the observer, and by
+// the checks while it lasts.
+func TestOutageIsToldOnce(t *testing.T) {
+	t.Parallel()
+	server := testservices.StartRedis(t, testservices.RedisOptions{Persist: true})
+	log, told := &logged{}, outages{told: make(chan bool, 10)}
+	opts := options(queue.Connection{URL: server.Addr}, newHandler(done))
+	opts.Log, opts.Observer = log.logger(), told
+	w := start(t, opts)
+	eventually(t, "the worker to be ready", w.Ready)
+	server.Kill()
+	if !<-told.told {
+		t.Error("the beginning is told as the end")
+	}
+	if err := w.Checks()["redis"]; err == nil || w.Ready() {
+		t.Errorf("the check says %v", err)
+	}
+	time.Sleep(3 * time.Second)
+	server.Start()
+	if <-told.told {
+		t.Error("the end is told as a beginning")
+	}
+	eventually(t, "the worker to be ready again", w.Ready)
+	w.stop()
+	if len(told.told) > 0 || strings.Count(log.String(), "redis is away") != 1 || strings.Count(log.String(), "redis is back") != 1 {
+		t.Errorf("told %d times more; the log says %s", len(told.told), log)
+	}
+	if err := w.Checks()["queue"]; err == nil {
+		t.Error("the check says that jobs are taken after the end")
 	}
 }
 

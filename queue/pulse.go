@@ -101,12 +101,15 @@ func (c *contact) lasted(d time.Duration) bool {
 
 // noteRedis says once that Redis is away, and once that it is back.
 func (c *Consumer) noteRedis(err error) {
-	switch news := c.contact.note(err == nil); {
-	case news && err != nil:
+	if !c.contact.note(err == nil) {
+		return
+	}
+	if err != nil {
 		c.log.Warn("redis is away; waiting for it", "error", err)
-	case news:
+	} else {
 		c.log.Info("redis is back")
 	}
+	c.observe(func(o Observer) { o.Outage(err != nil) })
 }
 
 func (c *Consumer) beat(ctx context.Context) {

@@ -161,6 +161,7 @@ type dropped chan string
 func (d dropped) Dropped(queue string)                     { d <- queue }
 func (d dropped) Ended(string, job.Outcome, time.Duration) {}
 func (d dropped) Retried(string, job.Code)                 {}
+func (d dropped) Outage(bool)                              {}
 
 func TestWhatIsNoJobIsDropped(t *testing.T) {
 	servers(t, func(t *testing.T, at queue.Connection) {

@@ -4,12 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
-	"os/signal"
 	"slices"
-	"syscall"
-	"time"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -29,7 +25,8 @@ func (a *app) runCommand() *cobra.Command {
 		Long: `Takes jobs from the configured queues, makes their pictures and stores them.
 When Redis or the storage is away at the start it waits. SIGTERM or Ctrl-C: no
 new job is taken; the one in hand is finished within job.shutdown_grace, or
-given back for another worker. A second signal ends the program at once.`,
+given back for another worker. A second signal ends the grace period, and the
+program within two seconds.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.load(configs.NeedStorage)
@@ -43,11 +40,12 @@ given back for another worker. A second signal ends the program at once.`,
 
 func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 	log := a.logger(c.Log)
-	bucket, err := openBucket(c.Storage)
+	opened, err := openBucket(c.Storage)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, bucket.Close()) }()
+	defer func() { err = errors.Join(err, opened.Close()) }()
+	bucket := storage.Watch(opened, storage.WatchOptions{Log: log})
 	// Before the signals are set: CUDA replaces Go's handlers when it starts.
 	engine, err := a.startEngine(ctx, c, c.Engine.Isolate, "", log)
 	if err != nil {
@@ -70,26 +68,26 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 		Handler: processor.New(processor.Options{
 			Bucket: bucket, Engine: engine, Limits: limits(c.Limits), Record: recorder(c.Record), Log: log,
 		}),
-		Log: log, Version: version,
+		Gate: bucket.Away, Log: log, Version: version,
 	})
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilStopped(ctx, consumer.Hurry)
 	defer stop()
-	context.AfterFunc(ctx, stop) // the next signal has its default effect: it ends the program
-	if err := awaitStorage(ctx, bucket, log); err != nil {
+	if err := bucket.Await(ctx); err != nil {
 		return err
 	}
 	log.Info("worker started", "version", version, "queues", c.Queues, "devices", engine.Devices())
-	sweeping := make(chan struct{})
-	go func() {
-		defer close(sweeping)
-		janitor.New(janitor.Options{Bucket: bucket, Log: log}).Run(ctx)
-	}()
+	// The storage is watched until the last job has ended.
+	beside, end := context.WithCancel(context.WithoutCancel(ctx))
+	var background sync.WaitGroup
+	background.Go(func() { bucket.Run(beside) })
+	background.Go(func() { janitor.New(janitor.Options{Bucket: bucket, Log: log}).Run(ctx) })
 	err = consumer.Run(ctx)
 	stop() // also when the consumer ended by itself
-	<-sweeping
+	end()
+	background.Wait()
 	if err != nil {
 		return err
 	}
@@ -115,24 +113,4 @@ func warmUps(c configs.Engine) ([]inference.WarmUp, error) {
 		}
 	}
 	return all, nil
-}
-
-// awaitStorage waits until the storage answers. A storage that answers but is
-// unfit is an error.
-func awaitStorage(ctx context.Context, bucket storage.Bucket, log *slog.Logger) error {
-	const longest = 30 * time.Second
-	wait := time.Second
-	for ctx.Err() == nil { // a stop while waiting is a stop
-		err := bucket.Check(ctx)
-		if err == nil || !errors.Is(err, storage.ErrUnavailable) {
-			return err
-		}
-		log.Warn("the storage does not answer; waiting for it", "error", err, "wait", wait)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-		}
-		wait = min(2*wait, longest)
-	}
-	return nil
 }

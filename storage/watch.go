@@ -1,0 +1,188 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+const (
+	firstPause   = time.Second
+	longestPause = 5 * time.Second
+	// inquiry bounds a question to a storage that may hang.
+	inquiry = 10 * time.Second
+)
+
+// WatchOptions are what Watch needs besides the bucket.
+type WatchOptions struct {
+	Log *slog.Logger
+	// Outage is told when the storage went away and when it came back. May be
+	// nil; it must not block.
+	Outage func(away bool)
+}
+
+// Watched is a Bucket that knows whether the storage is there. An operation that
+// fails with ErrUnavailable casts doubt on it, no more, since that may be one
+// object's trouble. Run then asks the storage itself. While it is away every
+// operation fails at once, so that nobody but Run knocks.
+type Watched struct {
+	bucket Bucket
+	opts   WatchOptions
+	doubt  chan struct{}
+
+	mu   sync.Mutex
+	away error // why, nil while it is there
+}
+
+var _ Bucket = (*Watched)(nil)
+
+// Watch makes a bucket watched. Await comes first, then Run.
+func Watch(b Bucket, o WatchOptions) *Watched {
+	return &Watched{bucket: b, opts: o, doubt: make(chan struct{}, 1)}
+}
+
+// Away says why the storage cannot be used; nil while it can.
+func (w *Watched) Away() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.away
+}
+
+// Await waits until the storage answers, or ctx ends. A storage that answers but
+// is unfit is an error.
+func (w *Watched) Await(ctx context.Context) error {
+	var unfit error
+	w.ask(ctx, func(ctx context.Context) error {
+		err := w.bucket.Check(ctx)
+		if err != nil && !errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
+			unfit, err = err, nil
+		}
+		return err
+	})
+	return unfit
+}
+
+// Run asks the storage whenever there is doubt, until ctx ends.
+func (w *Watched) Run(ctx context.Context) {
+	for {
+		select {
+		case <-w.doubt:
+			w.ask(ctx, func(ctx context.Context) error { return missing(ctx, w.bucket, ProbeKey()) })
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// ask asks until there is no error, or ctx ends.
+func (w *Watched) ask(ctx context.Context, question func(context.Context) error) {
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		within, cancel := context.WithTimeout(ctx, inquiry)
+		err := question(within)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		w.note(err)
+		if err == nil {
+			return
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// note says once that the storage is away, and once that it is back.
+func (w *Watched) note(err error) {
+	w.mu.Lock()
+	news := (w.away == nil) != (err == nil)
+	w.away = err
+	w.mu.Unlock()
+	if !news {
+		return
+	}
+	if err != nil {
+		w.opts.Log.Warn("the storage is away; waiting for it", "error", err)
+	} else {
+		w.opts.Log.Info("the storage is back")
+	}
+	if w.opts.Outage != nil {
+		w.opts.Outage(err != nil)
+	}
+}
+
+// do runs an operation unless the storage is away.
+func (w *Watched) do(operation func() error) error {
+	if w.Away() != nil {
+		return fmt.Errorf("%w: it was away a moment ago and is not asked yet", ErrUnavailable)
+	}
+	err := operation()
+	if errors.Is(err, ErrUnavailable) {
+		select {
+		case w.doubt <- struct{}{}:
+		default: // there is doubt already
+		}
+	}
+	return err
+}
+
+// Get implements Bucket.
+func (w *Watched) Get(ctx context.Context, key string, limit int64) (data []byte, err error) {
+	err = w.do(func() error { data, err = w.bucket.Get(ctx, key, limit); return err })
+	return data, err
+}
+
+// Put implements Bucket.
+func (w *Watched) Put(ctx context.Context, key string, data []byte, opts PutOptions) error {
+	return w.do(func() error { return w.bucket.Put(ctx, key, data, opts) })
+}
+
+// PutIfAbsent implements Bucket.
+func (w *Watched) PutIfAbsent(ctx context.Context, key string, data []byte, opts PutOptions) error {
+	return w.do(func() error { return w.bucket.PutIfAbsent(ctx, key, data, opts) })
+}
+
+// Delete implements Bucket.
+func (w *Watched) Delete(ctx context.Context, key string) error {
+	return w.do(func() error { return w.bucket.Delete(ctx, key) })
+}
+
+// Stat implements Bucket.
+func (w *Watched) Stat(ctx context.Context, key string) (object Object, err error) {
+	err = w.do(func() error { object, err = w.bucket.Stat(ctx, key); return err })
+	return object, err
+}
+
+// List implements Bucket.
+func (w *Watched) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {
+	return func(yield func(Object, error) bool) {
+		stopped := false
+		err := w.do(func() error {
+			for object, err := range w.bucket.List(ctx, prefix) {
+				if err != nil {
+					return err
+				}
+				if !yield(object, nil) {
+					stopped = true
+					return nil
+				}
+			}
+			return nil
+		})
+		if err != nil && !stopped {
+			yield(Object{}, err)
+		}
+	}
+}
+
+// Check implements Bucket.
+func (w *Watched) Check(ctx context.Context) error {
+	return w.do(func() error { return w.bucket.Check(ctx) })
+}
