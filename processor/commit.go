@@ -110,9 +110,9 @@ func (p *Processor) withdraw(ctx context.Context, id string, a job.Attempt) {
 	settle, release := context.WithTimeout(context.WithoutCancel(ctx), settling)
 	defer release()
 	// A commit whose answer was lost may have landed: then the images are the
-	// job's.
+	// job's. So may they be if the record cannot be read; an erased one has none.
 	r, err := p.readRecord(settle, id)
-	ours := err == nil && (r.Attempt == nil || r.Attempt.ID == a.ID)
+	ours := err == nil && r.State != job.Erased && (r.Attempt == nil || r.Attempt.ID == a.ID)
 	unknown := err != nil && !errors.Is(err, storage.ErrNotFound)
 	if ours || unknown {
 		return
@@ -171,9 +171,13 @@ func (p *Processor) finish(ctx context.Context, j *job.Job, r *job.Record, gone 
 		return job.Outcome{}, p.unavailable(ctx, err, "what was deleted cannot be recorded")
 	}
 	failpoint.Hit(failpoint.DeletionsRecorded)
-	outcome := job.Outcome{State: r.State, RecordKey: storage.RecordKey(j.ID)}
+	return outcome(r), nil
+}
+
+func outcome(r *job.Record) job.Outcome {
+	o := job.Outcome{State: r.State, RecordKey: storage.RecordKey(r.ID)}
 	if r.Error != nil {
-		outcome.Code = r.Error.Code
+		o.Code = r.Error.Code
 	}
-	return outcome, nil
+	return o
 }

@@ -191,12 +191,76 @@ func TestReplay(t *testing.T) {
 		t.Errorf("%d inferences", f.engine.calls)
 	}
 	f.keys(t, "results/a/deleted.json", "results/a/result.json", "results/a/t1-0.png", "results/a/t1-1.png")
-	before := f.bucket.Calls(storagetest.Get) + f.bucket.Calls(storagetest.Delete) + f.bucket.Calls(storagetest.PutIfAbsent)
-	if _, err := f.Process(t.Context(), j, job.Attempt{ID: "t3", Number: 3}, ignore); err != nil {
-		t.Fatal(err)
+}
+
+// requests are all that the storage was asked for.
+func (f *fixture) requests() (n int) {
+	for _, op := range []storagetest.Op{storagetest.Get, storagetest.Put, storagetest.PutIfAbsent, storagetest.Delete, storagetest.Stat, storagetest.List, storagetest.Check} {
+		n += f.bucket.Calls(op)
 	}
-	if n := f.bucket.Calls(storagetest.Get) + f.bucket.Calls(storagetest.Delete) + f.bucket.Calls(storagetest.PutIfAbsent) - before; n > 3 {
-		t.Errorf("a replay costs %d storage requests", n)
+	return n
+}
+
+// A finished job that is delivered again costs no inference and at most three
+// requests.
+func TestReplayIsCheap(t *testing.T) {
+	for name, prepare := range map[string]func(f *fixture) *job.Job{
+		"text":  func(*fixture) *job.Job { return text("a") },
+		"photo": func(f *fixture) *job.Job { return f.photo(t, "a") },
+		"mask": func(f *fixture) *job.Job {
+			j := f.photo(t, "a")
+			j.Kind, j.Mask = job.Inpaint, new(storage.InputKey("a", "mask"))
+			f.put(t, *j.Mask, []byte("mask"))
+			return j
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, processor.Recorder{})
+			j := prepare(f)
+			first, err := f.Process(t.Context(), j, first("t1"), ignore)
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys, before := f.memory.Keys(), f.requests()
+			again, err := f.Process(t.Context(), j, job.Attempt{ID: "t2", Number: 2}, ignore)
+			if err != nil || again != first || f.engine.calls != 1 {
+				t.Errorf("%+v became %+v, %v; %d inferences", first, again, err, f.engine.calls)
+			}
+			if n := f.requests() - before; n > 3 {
+				t.Errorf("%d requests", n)
+			}
+			f.keys(t, keys...)
+		})
+	}
+}
+
+// Whatever was decided while an attempt was at work stands: a cancelled, failed
+// or erased job does not come back.
+func TestDecidedMeanwhile(t *testing.T) {
+	for _, state := range []job.State{job.Cancelled, job.Failed, job.Erased} {
+		t.Run(string(state), func(t *testing.T) {
+			f := newFixture(t, processor.Recorder{})
+			j := f.photo(t, "a")
+			record := fmt.Sprintf(`{"version":1,"id":"a","state":%q,"kind":"image-to-image","attempt":{"id":"other","number":2},"created_at":"2026-01-02T03:04:05Z"}`, state)
+			switch state {
+			case job.Failed:
+				record = strings.Replace(record, `"attempt"`, `"error":{"code":"internal","message":"m"},"attempt"`, 1)
+			case job.Erased:
+				record = `{"version":1,"id":"a","state":"erased","erased_at":"2026-01-02T03:04:05Z"}`
+			}
+			f.engine.generate = func(ctx context.Context) error {
+				f.put(t, storage.RecordKey("a"), []byte(record))
+				return nil
+			}
+			outcome, err := f.Process(t.Context(), j, first("t1"), ignore)
+			if err != nil || outcome.State != state {
+				t.Errorf("got %+v, %v", outcome, err)
+			}
+			f.keys(t, "results/a/deleted.json", "results/a/result.json")
+			if r := f.record(t, "a"); r.State != state {
+				t.Errorf("the record became %+v", r)
+			}
+		})
 	}
 }
 

@@ -2,7 +2,9 @@ package queue_test
 
 import (
 	"context"
+	"regexp"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -34,4 +36,24 @@ func BenchmarkIdleLatency(b *testing.B) {
 	slices.Sort(took)
 	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "median-ms")
 	b.ReportMetric(float64(took[len(took)-1].Microseconds())/1000, "max-ms")
+}
+
+// A15: an idle worker asks for work far more often than once a second, as asynq
+// does, so that nobody waits for the next time.
+func TestIdleWorkerAsksOften(t *testing.T) {
+	t.Parallel()
+	at := queue.Connection{URL: testservices.StartRedis(t, testservices.RedisOptions{}).Addr}
+	w := start(t, options(at, newHandler(done)))
+	eventually(t, "the worker to be ready", w.Ready)
+	r := inspect(t, at)
+	r.ConfigResetStat(t.Context())
+	time.Sleep(4 * time.Second)
+	match := regexp.MustCompile(`cmdstat_evalsha:calls=(\d+)`).FindStringSubmatch(r.Info(t.Context(), "commandstats").Val())
+	if match == nil {
+		t.Fatal("no script ran")
+	}
+	// Two queues asked once a second, and all that is done beside that, come to 30.
+	if n, _ := strconv.Atoi(match[1]); n < 60 {
+		t.Errorf("%d scripts in 4 seconds", n)
+	}
 }

@@ -43,6 +43,38 @@ func TestRedisAwayAtTheEndUndefended(t *testing.T) {
 	}
 }
 
+// A14: Redis is away for so long that asynq drops the success without a word,
+// its lease being over. The task is delivered once more, and ends at the sight
+// of the record.
+func TestRedisAwayForLong(t *testing.T) {
+	t.Parallel()
+	server := testservices.StartRedis(t, testservices.RedisOptions{Persist: true})
+	at := queue.Connection{URL: server.Addr}
+	running, finish := make(chan struct{}, 2), make(chan struct{})
+	h := newHandler(func(context.Context, *job.Job, job.Attempt, func(job.Progress)) (job.Outcome, error) {
+		running <- struct{}{}
+		<-finish
+		return job.Outcome{State: job.Done}, nil
+	})
+	w := start(t, options(at, h))
+	c := client(t, at)
+	enqueue(t, c, "a")
+	<-running
+	server.Kill()
+	time.Sleep(36 * time.Second) // a lease lasts for thirty
+	close(finish)
+	time.Sleep(time.Second)
+	server.Start()
+	waitState(t, c, "a", job.Done)
+	eventually(t, "the second delivery", func() bool { n, _ := h.seen("a"); return len(n) == 2 })
+	r := inspect(t, at)
+	checkResidue(t, r)
+	w.stop()
+	if s, err := c.Status(t.Context(), "a"); err != nil || s.State != job.Done {
+		t.Errorf("the status became %+v, %v", s, err)
+	}
+}
+
 func endInAnOutage(t *testing.T, adjust ...func(*queue.Consumer)) (*testservices.RedisServer, redis.UniversalClient, *queue.Client, *handler) {
 	t.Helper()
 	server := testservices.StartRedis(t, testservices.RedisOptions{Persist: true})

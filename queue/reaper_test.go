@@ -165,6 +165,26 @@ func TestOrphanHash(t *testing.T) {
 	})
 }
 
+// A12: a task that is deleted under its worker's hands stays deleted, whatever
+// the job still tells.
+func TestDeletedTaskStaysDeleted(t *testing.T) {
+	servers(t, func(t *testing.T, at queue.Connection) {
+		c, r := client(t, at), inspect(t, at)
+		h := newHandler(func(_ context.Context, _ *job.Job, _ job.Attempt, report func(job.Progress)) (job.Outcome, error) {
+			r.Del(t.Context(), "asynq:{interactive}:t:a", "asynq:{interactive}:lease", "asynq:{interactive}:active")
+			report(job.Progress{Stage: job.StageDenoise, Step: 1, Steps: 2})
+			return job.Outcome{State: job.Done}, nil
+		})
+		w := start(t, options(at, h))
+		enqueue(t, c, "a")
+		waitState(t, c, "a", job.Done)
+		w.stop()
+		if left := leftovers(t, r); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+	})
+}
+
 // A11: a worker with a wrong clock would take every lease for expired, and
 // asynq's recoverer is asked at its start. The job stays where it is.
 func TestRecovererStealsNothing(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 )
 
 // Probe tries on a key of its own what the worker's promises rest on: a missing
@@ -30,7 +31,7 @@ func missing(ctx context.Context, bucket Bucket, key string) error {
 	case errors.Is(err, ErrNotFound):
 		return nil
 	case err == nil:
-		return errors.New("the storage is unfit: it returns an object that does not exist")
+		return fmt.Errorf("%w: it returns an object that does not exist", ErrUnfit)
 	}
 	return err
 }
@@ -39,14 +40,14 @@ func missing(ctx context.Context, bucket Bucket, key string) error {
 func conditional(ctx context.Context, bucket Bucket, key string, opts PutOptions) error {
 	err := bucket.PutIfAbsent(ctx, key, []byte("second"), opts)
 	if err == nil {
-		return errors.New("the storage is unfit: a conditional write overwrote an object, so two workers could both decide a job")
+		return fmt.Errorf("%w: a conditional write overwrote an object, so two workers could both decide a job", ErrUnfit)
 	}
 	if !errors.Is(err, ErrExists) {
 		return err
 	}
 	got, err := bucket.Get(ctx, key, MaxRecord)
 	if err == nil && !bytes.Equal(got, []byte("first")) {
-		err = errors.New("the storage is unfit: the object read is not the one put")
+		err = fmt.Errorf("%w: the object read is not the one put", ErrUnfit)
 	}
 	return err
 }

@@ -25,6 +25,9 @@ var (
 	ErrUnreadable = errors.New("the object cannot be read")
 	// ErrUnavailable: the storage is away or refuses for now; try again later.
 	ErrUnavailable = errors.New("the storage is unavailable")
+	// ErrUnfit: the storage lacks what the worker's promises rest on; another
+	// must be configured.
+	ErrUnfit = errors.New("the storage is unfit")
 )
 
 // Bucket holds objects by key. Keys are relative to the bucket's configured
@@ -56,8 +59,8 @@ type Bucket interface {
 	List(ctx context.Context, prefix string) iter.Seq2[Object, error]
 
 	// Check reports whether the bucket can be reached and used, and refuses a
-	// store on which PutIfAbsent does not hold: unless its error matches
-	// ErrUnavailable there is no use in trying again.
+	// store on which PutIfAbsent does not hold with ErrUnfit: unless its error
+	// matches ErrUnavailable there is no use in trying again.
 	Check(ctx context.Context) error
 }
 

@@ -105,7 +105,7 @@ func statusOf(err error) int {
 	switch {
 	case errors.Is(err, queue.ErrUnavailable), errors.Is(err, storage.ErrUnavailable):
 		return exitUnavailable
-	case errors.Is(err, onnx.ErrLibrary), errors.Is(err, onnx.ErrDevice):
+	case errors.Is(err, onnx.ErrLibrary), errors.Is(err, onnx.ErrDevice), errors.Is(err, storage.ErrUnfit):
 		return exitConfig
 	}
 	return exitFailed

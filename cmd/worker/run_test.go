@@ -5,6 +5,9 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -379,5 +382,32 @@ func TestDirectoryStorage(t *testing.T) {
 	})
 	if err != nil || len(names) != 3 {
 		t.Errorf("files are %v, %v", names, err)
+	}
+}
+
+// TestUnfitStorage: a store that ignores "only if absent" is refused at the
+// start, with the reason.
+func TestUnfitStorage(t *testing.T) {
+	server := testservices.S3(t)
+	bucket, err := s3.Open(s3.Options{Endpoint: server.Endpoint, Bucket: server.Bucket, AccessKey: server.AccessKey, SecretKey: server.SecretKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bucket.Close()
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: server.Endpoint})
+		r.Out.Host = r.In.Host // it is signed
+		if r.In.Header.Get("If-None-Match") != "" {
+			// So is the condition, but it can be made to hold.
+			if err := bucket.Delete(r.In.Context(), strings.TrimPrefix(r.In.URL.Path, "/"+server.Bucket+"/")); err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+	store := httptest.NewServer(proxy)
+	defer store.Close()
+	s := newStation(t, "IMGUS_ENGINE_ISOLATE=false", "IMGUS_STORAGE_ENDPOINT="+strings.TrimPrefix(store.URL, "http://"))
+	if _, log := s.must(exitConfig, "run"); !strings.Contains(log, "the storage is unfit: a conditional write overwrote an object") {
+		t.Errorf("it says %s", log)
 	}
 }

@@ -258,7 +258,7 @@ func (b *Bucket) delete(ctx context.Context, key string) error {
 func (b *Bucket) Check(ctx context.Context) error {
 	err := storage.Probe(ctx, b)
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOTSUP) {
-		return errors.New("the storage folder is unfit: its file system has no hard links, which conditional writes need")
+		return fmt.Errorf("%w: the folder's file system has no hard links, which conditional writes need", storage.ErrUnfit)
 	}
 	return err
 }

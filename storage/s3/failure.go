@@ -49,7 +49,7 @@ func failure(ctx context.Context, op operation, err error) error {
 	case answer.Code == minio.NoSuchKey && op != listing: // minio-go's word also for a 404 without a body
 		return fmt.Errorf("%s: %w", op.doing, storage.ErrNotFound)
 	case answer.StatusCode == http.StatusNotImplemented && op == puttingIfAbsent:
-		return fmt.Errorf("%s: the storage is unfit: it has no conditional writes (If-None-Match)", op.doing)
+		return fmt.Errorf("%s: %w: it has no conditional writes (If-None-Match)", op.doing, storage.ErrUnfit)
 	}
 	text := fmt.Sprintf("%s (%d)", answer.Code, answer.StatusCode)
 	if op == getting && unreadable(answer) {
