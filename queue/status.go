@@ -51,7 +51,7 @@ type statuses struct {
 var statusScript = script("status")
 
 // put sets a job's status and publishes it. It reports false, and changes
-// nothing, after a final state and after a later attempt.
+// nothing, after a final state and, unless it is one, after a later attempt.
 func (s statuses) put(ctx context.Context, status Status) (bool, error) {
 	return s.write(ctx, status, status.Attempt)
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // Whatever is written in whatever order, a final state stays and an older
-// attempt is not heard.
+// attempt is not heard but for the end.
 func TestStatusNeverGoesBack(t *testing.T) {
 	for name, addr := range map[string]string{
 		"miniredis": miniredis.RunT(t).Addr(),
@@ -39,7 +39,7 @@ func TestStatusNeverGoesBack(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if allowed := !want.State.Final() && s.Attempt >= want.Attempt; set != allowed {
+					if allowed := !want.State.Final() && (s.State.Final() || s.Attempt >= want.Attempt); set != allowed {
 						t.Fatalf("%+v after %+v: set %v", s, want, set)
 					}
 					if set {
@@ -57,6 +57,25 @@ func TestStatusNeverGoesBack(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A worker that was taken for dead commits the job while another is at it. The
+// task goes with the first, and the other may die without a word: the end must
+// be told all the same.
+func TestEndOfAnOlderAttempt(t *testing.T) {
+	servers(t, func(t *testing.T, at queue.Connection) {
+		c, r := client(t, at), inspect(t, at)
+		w := start(t, options(at, newHandler(func(context.Context, *job.Job, job.Attempt, func(job.Progress)) (job.Outcome, error) {
+			_, err := queue.PutStatus(t.Context(), r, queue.Status{ID: "a", State: job.Running, Attempt: 2})
+			return job.Outcome{State: job.Done}, err
+		})))
+		enqueue(t, c, "a")
+		eventually(t, "asynq to let go of the task", func() bool { return len(leftovers(t, r)) == 0 })
+		w.stop()
+		if s, err := c.Status(t.Context(), "a"); err != nil || s.State != job.Done {
+			t.Errorf("the status is %+v, %v", s, err)
+		}
+	})
 }
 
 func TestAttemptsAreCountedOnce(t *testing.T) {
