@@ -53,6 +53,9 @@ type Options struct {
 	Queues map[string]int
 	// Concurrency is the number of jobs in hand at once.
 	Concurrency int
+	// Capacity, if not nil, tells how many of them can be worked on now: no job
+	// is taken that nobody could work on. It must not block.
+	Capacity func() int
 	// MaxAttempts is how often a job is begun before it fails.
 	MaxAttempts int
 	// Timeout bounds one attempt.
@@ -157,7 +160,7 @@ func NewConsumer(opts Options) (*Consumer, error) {
 	c.hurry = sync.OnceFunc(func() { close(c.hurried) })
 	c.owners = owners{redis: c.redis, worker: c.worker, ttl: beatTTL}
 	c.reaper = c.newReaper()
-	c.hook = &asynqHook{redis: c.redis, open: c.open, quit: c.draining}
+	c.hook = &asynqHook{redis: c.redis, open: c.open, taken: c.slots.expect, quit: c.draining}
 	c.theirs.AddHook(c.hook)
 	c.server = asynq.NewServerFromRedisClient(c.theirs, asynq.Config{
 		Concurrency: opts.Concurrency,
@@ -319,6 +322,14 @@ func (c *Consumer) open() bool {
 	case <-c.draining:
 		return false
 	default:
-		return c.slots.free() && c.holding.over() && !c.clock.wrong.Load() && c.gate()
+		return c.slots.free(c.capacity()) && c.holding.over() && !c.clock.wrong.Load() && c.gate()
 	}
+}
+
+// capacity is how many jobs can be in hand at once, as things stand.
+func (c *Consumer) capacity() int {
+	if c.opts.Capacity == nil {
+		return c.opts.Concurrency
+	}
+	return c.opts.Capacity()
 }

@@ -32,7 +32,7 @@ type handler struct {
 	records  map[string]job.Outcome
 	attempts map[string][]job.Attempt
 	refused  map[string][]job.Code
-	running  int
+	now      int
 	most     int
 }
 
@@ -46,12 +46,12 @@ func newHandler(process func(context.Context, *job.Job, job.Attempt, func(job.Pr
 func (h *handler) Process(ctx context.Context, j *job.Job, a job.Attempt, report func(job.Progress)) (job.Outcome, error) {
 	h.mu.Lock()
 	h.attempts[j.ID] = append(h.attempts[j.ID], a)
-	h.running++
-	h.most = max(h.most, h.running)
+	h.now++
+	h.most = max(h.most, h.now)
 	h.mu.Unlock()
 	defer func() {
 		h.mu.Lock()
-		h.running--
+		h.now--
 		h.mu.Unlock()
 	}()
 	o, err := h.process(ctx, j, a, report)
@@ -87,6 +87,13 @@ func (h *handler) seen(id string) (attempts []job.Attempt, refused []job.Code) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return append(attempts, h.attempts[id]...), append(refused, h.refused[id]...)
+}
+
+// running is how many jobs are at work.
+func (h *handler) running() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.now
 }
 
 func (h *handler) atOnce() int {

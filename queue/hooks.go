@@ -16,6 +16,8 @@ type asynqHook struct {
 	// open says whether another task may be taken; while it is not, asynq
 	// finds its queues empty.
 	open func() bool
+	// taken hears that a task was.
+	taken func()
 	// quit ends the pauses.
 	quit <-chan struct{}
 
@@ -94,6 +96,7 @@ func (h *asynqHook) take(ctx context.Context, cmd redis.Cmder, next redis.Proces
 		return redis.Nil // the reaper will find it
 	}
 	answer.SetVal(message)
+	h.taken()
 	return nil
 }
 

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/imgus/worker/job"
 )
@@ -18,7 +19,12 @@ type slots struct {
 	changed chan struct{}                      // closed, and replaced, when a job leaves
 	closing chan struct{}                      // closed when nothing may begin any more
 	closed  bool
+	// coming is until when a task that asynq was just given is on its way here.
+	coming time.Time
 }
+
+// arrival bounds the way of a task from Redis to take.
+const arrival = time.Second
 
 func newSlots(n int) *slots {
 	return &slots{
@@ -36,6 +42,7 @@ func (s *slots) take(ctx context.Context, id string) (context.Context, error) {
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	for {
 		s.mu.Lock()
+		s.coming = time.Time{}
 		_, busy := s.held[id]
 		if !busy && !s.closed {
 			s.held[id] = cancel
@@ -81,8 +88,25 @@ func (s *slots) release(id string) {
 	s.changed = make(chan struct{})
 }
 
-// free reports whether a slot is free.
-func (s *slots) free() bool { return len(s.tokens) < cap(s.tokens) }
+// free reports whether one of the first n slots is, with what is on its way
+// counted.
+func (s *slots) free(n int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	taken := len(s.held)
+	if time.Now().Before(s.coming) {
+		taken++
+	}
+	return taken < min(n, cap(s.tokens))
+}
+
+// expect hears that a task was taken from Redis, which take will soon ask a
+// slot for.
+func (s *slots) expect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.coming = time.Now().Add(arrival)
+}
 
 // jobs lists what is in hand.
 func (s *slots) jobs() []string {

@@ -23,6 +23,8 @@ type engine interface {
 	inference.Host
 	Devices() []string
 	Slots() int
+	// Capacity is how many jobs the devices that can be used now work on at once.
+	Capacity() int
 	Close() error
 }
 

@@ -63,7 +63,7 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 	}
 
 	consumer, err := queue.NewConsumer(queue.Options{
-		Connection: connection(c.Redis), Queues: c.Queues, Concurrency: engine.Slots(), MaxAttempts: c.Job.MaxAttempts,
+		Connection: connection(c.Redis), Queues: c.Queues, Concurrency: engine.Slots(), Capacity: engine.Capacity, MaxAttempts: c.Job.MaxAttempts,
 		Timeout: c.Job.Timeout, ShutdownGrace: c.Job.ShutdownGrace, StatusTTL: c.Job.StatusTTL, Limits: limits(c.Limits),
 		Handler: processor.New(processor.Options{
 			Bucket: bucket, Engine: engine, Limits: limits(c.Limits), Record: recorder(c.Record), Log: log,

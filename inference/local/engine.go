@@ -120,6 +120,14 @@ func (e *Engine) Devices() []string { return e.options.Devices }
 // Slots is how many jobs the engine works on at once.
 func (e *Engine) Slots() int { return len(e.devices) }
 
+// Capacity is Slots, or 0 when a device is lost.
+func (e *Engine) Capacity() int {
+	if e.isLost() {
+		return 0
+	}
+	return len(e.devices)
+}
+
 // Close frees the models and the library. It waits for the jobs in hand. Of a
 // lost device nothing can be freed but with the process.
 func (e *Engine) Close() error {
