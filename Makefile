@@ -7,6 +7,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 # gen2brain/webp would look for a system libwebp at start; nodynamic keeps it to its own.
 export GOFLAGS := $(GOFLAGS) -tags=nodynamic
+# NVIDIA's header marks calls that the binding to NVML has as deprecated, one warning for each.
+export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 GOLANGCI_LINT_VERSION := v2.15.0

@@ -49,9 +49,42 @@ type Status struct {
 	Busy  int `json:"busy"`
 	// Models are those in memory, the last used first.
 	Models []LoadedModel `json:"models"`
-	// Memory is in bytes; a budget of 0 is unbounded.
+	// BadModels could not be loaded when they were last tried.
+	BadModels []BadModel `json:"bad_models,omitempty"`
+	// MemoryBudget is what models and the work on jobs may take of all devices,
+	// and MemoryUsed what they take, in bytes; a budget of 0 is unbounded.
 	MemoryBudget int64 `json:"memory_budget"`
 	MemoryUsed   int64 `json:"memory_used"`
+	// Devices are what the engine runs on.
+	Devices []Device `json:"devices,omitempty"`
+}
+
+// Device is what the hardware tells of itself. Zero values are unknown.
+type Device struct {
+	// Device is "cpu" or "cuda:N".
+	Device string `json:"device"`
+	// Name is what its maker calls it.
+	Name string `json:"name,omitempty"`
+	UUID string `json:"uuid,omitempty"`
+	// MemoryTotal and MemoryUsed are in bytes. What is used of a GPU is by all
+	// processes; of the machine's memory it is by the engine's process.
+	MemoryTotal int64 `json:"memory_total,omitempty"`
+	MemoryUsed  int64 `json:"memory_used,omitempty"`
+	// MemoryBudget is what the engine may take of it, in bytes, and
+	// MemoryBudgetReason says where the number comes from.
+	MemoryBudget       int64  `json:"memory_budget"`
+	MemoryBudgetReason string `json:"memory_budget_reason,omitempty"`
+	// Utilisation is the share of the last moments in which a GPU worked, in
+	// percent; Temperature is in degrees Celsius.
+	Utilisation *int `json:"utilisation,omitempty"`
+	Temperature *int `json:"temperature,omitempty"`
+}
+
+// BadModel is a model that cannot be used.
+type BadModel struct {
+	Name string `json:"name"`
+	// Reason is for operators.
+	Reason string `json:"reason"`
 }
 
 // LoadedModel is a model in an engine's memory.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/imgus/worker/configs"
+	"github.com/imgus/worker/inference/nvml"
 	"github.com/imgus/worker/inference/onnx"
 	"github.com/imgus/worker/inference/remote"
 )
@@ -53,13 +54,15 @@ func (a *app) probe(library string) error {
 	if err != nil {
 		return err
 	}
+	shown, facts, closeDriver := gpus()
+	defer closeDriver()
 	devices := []remote.Device{{Device: string(onnx.CPU), Provider: onnx.CPU.Provider()}}
-	names := gpuNames()
 	for n := range maxGPUs {
 		id := onnx.Device(fmt.Sprintf("cuda:%d", n))
-		d := remote.Device{Device: string(id), Provider: id.Provider(), Name: nameOf(names)}
+		f := facts(n)
+		d := remote.Device{Device: string(id), Provider: id.Provider(), Name: f.Name, UUID: f.UUID, Memory: f.Total, Free: f.Free}
 		if err := onnx.CheckDevice(onnx.Options{Device: id}); err != nil {
-			if n >= len(names) {
+			if n >= shown {
 				break
 			}
 			d.Error = err.Error()
@@ -74,36 +77,26 @@ func (a *app) probe(library string) error {
 	return runtime.Close()
 }
 
-// gpuNames are the names of the GPUs, as NVIDIA's driver has them.
-func gpuNames() []string {
-	files, _ := filepath.Glob("/proc/driver/nvidia/gpus/*/information") // the pattern is good
-	var names []string
-	for _, file := range files {
-		text, err := os.ReadFile(file)
+// gpus tells how many GPUs the driver shows, and what it knows of the nth that
+// CUDA sees.
+func gpus() (shown int, facts func(n int) nvml.Facts, done func()) {
+	driver, err := nvml.Open()
+	if err != nil {
+		files, _ := filepath.Glob("/proc/driver/nvidia/gpus/*") // the pattern is good
+		return len(files), func(int) nvml.Facts { return nvml.Facts{} }, func() {}
+	}
+	shown, _ = driver.Count() // 0 where it cannot count
+	visible := nvml.VisibleFrom(os.LookupEnv)
+	if visible.Devices != nil {
+		shown = min(shown, len(strings.Split(*visible.Devices, ",")))
+	}
+	facts = func(n int) nvml.Facts {
+		gpu, err := driver.Find(n, visible)
 		if err != nil {
-			continue
+			return nvml.Facts{}
 		}
-		name := ""
-		for line := range strings.Lines(string(text)) {
-			if value, ok := strings.CutPrefix(line, "Model:"); ok {
-				name = strings.TrimSpace(value)
-			}
-		}
-		names = append(names, name)
+		f, _ := gpu.Facts() // what it does not tell is left out
+		return f
 	}
-	return names
-}
-
-// nameOf is the GPUs' name if they all have the same: CUDA counts them in
-// another order than the driver's files.
-func nameOf(names []string) string {
-	for _, name := range names {
-		if name != names[0] {
-			return ""
-		}
-	}
-	if len(names) == 0 {
-		return ""
-	}
-	return names[0]
+	return shown, facts, func() { _ = driver.Close() } // the process ends
 }

@@ -24,9 +24,8 @@ type Options struct {
 	Threads int
 	// CUDA are options of the CUDA provider.
 	CUDA map[string]string
-	// MemoryBudget bounds, in bytes, what models take of each device; 0 is no
-	// bound. What working takes is measured on a CPU alone: on a GPU only the
-	// models' weights count.
+	// MemoryBudget bounds, in bytes, what models and working take of each
+	// device; 0 is most of the memory that the device has.
 	MemoryBudget int64
 	// Tiling lets the VAE work in tiles where it would not fit whole. It changes
 	// pixels, so the record says so.
@@ -60,9 +59,12 @@ type device struct {
 	sessions onnx.Options
 	info     job.EngineInfo
 	memory   *memory
-	broken   map[string]broken
-	// measure gives the bytes of the process; nil where they say nothing of the
-	// device's memory.
+	// why says where the budget comes from.
+	why    string
+	broken *brokenModels
+	gauge  gauge
+	// measure gives the bytes that the process has of the device; nil where
+	// nobody can tell.
 	measure func() int64
 }
 
@@ -76,20 +78,16 @@ func Open(o Options) (_ *Engine, err error) {
 		return nil, err
 	}
 	e := &Engine{options: o, opener: openWith(runtime), version: runtime.Version(), closers: []func() error{runtime.Close}}
-	var measure func() int64
-	if len(o.Devices) == 1 && o.Devices[0] == string(onnx.CPU) { // else it would be two devices' memory, or none's
-		var closer func() error
-		measure, closer = residentMemory()
-		e.closers = append(e.closers, closer)
-	}
-	if err := e.start(measure, onnx.CheckDevice); err != nil {
+	gauges := newGauges(o.Devices)
+	e.closers = append(e.closers, gauges.close)
+	if err := e.start(gauges.of, onnx.CheckDevice); err != nil {
 		return nil, errors.Join(err, e.closeAll())
 	}
 	return e, nil
 }
 
 // start makes the devices.
-func (e *Engine) start(measure func() int64, check func(onnx.Options) error) error {
+func (e *Engine) start(gauges func(onnx.Device) gauge, check func(onnx.Options) error) error {
 	o := e.options
 	e.free, e.warming = make(chan *device, len(o.Devices)), make(chan struct{}, 1)
 	for _, name := range o.Devices {
@@ -100,12 +98,18 @@ func (e *Engine) start(measure func() int64, check func(onnx.Options) error) err
 		d := &device{
 			sessions: onnx.Options{Device: id, Threads: o.Threads, CUDA: o.CUDA},
 			info:     job.EngineInfo{Device: name, Provider: id.Provider(), ONNXRuntime: e.version, Worker: o.Worker},
-			memory:   newMemory(o.MemoryBudget), broken: map[string]broken{}, measure: measure,
+			broken:   &brokenModels{}, gauge: gauges(id),
 		}
 		if err := check(d.sessions); err != nil {
 			return err
 		}
-		if o.MemoryBudget > 0 && measure == nil {
+		d.measure = d.gauge.own
+		facts := d.gauge.facts()
+		var bytes int64
+		bytes, d.why = budget(o.MemoryBudget, facts)
+		d.memory = newMemory(bytes)
+		o.Log.Info("device", "device", name, "name", facts.Name, "memory", facts.MemoryTotal, "memory_budget", bytes, "reason", d.why)
+		if bytes > 0 && d.measure == nil {
 			o.Log.Warn("of the memory budget only the models' weights are known, not what working takes", "device", name)
 		}
 		e.devices = append(e.devices, d)
@@ -165,9 +169,18 @@ func (e *Engine) Status(context.Context) (inference.Status, error) {
 		models, used := d.memory.status()
 		s.Models = append(s.Models, models...)
 		s.MemoryUsed += used
-		s.MemoryBudget += e.options.MemoryBudget
+		s.MemoryBudget += d.memory.budget
+		s.BadModels = append(s.BadModels, d.broken.list()...)
+		s.Devices = append(s.Devices, d.facts())
 	}
 	return s, nil
+}
+
+// facts are the device's, with its budget.
+func (d *device) facts() inference.Device {
+	f := d.gauge.facts()
+	f.Device, f.MemoryBudget, f.MemoryBudgetReason = d.info.Device, d.memory.budget, d.why
+	return f
 }
 
 // take waits for a device without a job.

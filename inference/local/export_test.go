@@ -1,6 +1,7 @@
 package local
 
 import (
+	"github.com/imgus/worker/inference"
 	"github.com/imgus/worker/inference/onnx"
 	"github.com/imgus/worker/models"
 )
@@ -15,12 +16,25 @@ type (
 	Working   = working
 )
 
-// NewEngine makes an engine without ONNX Runtime: open loads models, and measure
-// tells the process's bytes.
-func NewEngine(o Options, open func(m *models.Model) (Pipeline, error), measure func() int64) (*Engine, error) {
+// NewEngine makes an engine without ONNX Runtime: open loads models, and measure,
+// if not nil, tells the process's bytes. GPU is asked by devices of CUDA.
+func NewEngine(o Options, open func(m *models.Model) (Pipeline, error), measure func() int64, card gpu) (*Engine, error) {
 	e := &Engine{options: o, opener: func(m *models.Model, _ onnx.Options) (pipeline, error) { return open(m) }, version: "none"}
-	return e, e.start(measure, func(onnx.Options) error { return nil })
+	return e, e.start(func(d onnx.Device) gauge {
+		if d != onnx.CPU && card != nil {
+			return gaugeOf(card)
+		}
+		return gauge{facts: func() inference.Device { return inference.Device{} }, own: measure}
+	}, func(onnx.Options) error { return nil })
 }
+
+// GPU is what is asked of one.
+type GPU = gpu
+
+var (
+	Budget     = budget
+	HostMemory = hostMemory
+)
 
 // Add adds a measurement.
 func (c *curve) Add(load, bytes int64) { c.add(load, bytes) }

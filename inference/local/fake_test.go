@@ -40,6 +40,12 @@ const mib = 1 << 20
 
 func newBench(t *testing.T, o local.Options, measured bool) *bench {
 	t.Helper()
+	return benchOn(t, o, measured, nil)
+}
+
+// benchOn is a bench on a GPU, if there is one.
+func benchOn(t *testing.T, o local.Options, measured bool, card local.GPU) *bench {
+	t.Helper()
 	b := &bench{resident: 100 * mib}
 	if o.Catalogue == nil {
 		o.Catalogue = models.New(testModels)
@@ -57,7 +63,7 @@ func newBench(t *testing.T, o local.Options, measured bool) *bench {
 		}
 	}
 	var err error
-	if b.Engine, err = local.NewEngine(o, b.open, measure); err != nil {
+	if b.Engine, err = local.NewEngine(o, b.open, measure, card); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -67,8 +67,8 @@ func (e *Engine) load(ctx context.Context, d *device, name string) (*loaded, err
 	if err != nil {
 		return nil, loadError(err)
 	}
-	if known := d.broken[name]; known.still(files) {
-		return nil, loadError(known.err)
+	if err := d.broken.still(name, files); err != nil {
+		return nil, loadError(err)
 	}
 	f := d.memory.footprints[name]
 	if f == nil {
@@ -88,11 +88,11 @@ func (e *Engine) load(ctx context.Context, d *device, name string) (*loaded, err
 	}
 	if err != nil {
 		if fatal(ctx, err) {
-			d.broken[name] = broken{err: err, files: files, at: time.Now()}
+			d.broken.add(name, files, err)
 		}
 		return nil, loadError(err)
 	}
-	delete(d.broken, name)
+	d.broken.forget(name)
 	f.weights = max(f.weights, min(grown(), mostGrowth*files.weights))
 	l := &loaded{name: name, model: model, pipeline: pipeline, digest: sum, footprint: f, weights: f.weights}
 	if room := d.memory.room(name); room >= 0 && f.weights > room {
@@ -189,21 +189,6 @@ func (e *Engine) dropOthers(d *device, name string) bool {
 		e.drop(d, l, "out of memory")
 	}
 	return len(others) > 0
-}
-
-// broken is a model that could not be loaded.
-type broken struct {
-	err   error
-	files files
-	at    time.Time
-}
-
-// patience is how long a broken model is not tried again though its files stay
-// the same: what is wrong may lie elsewhere.
-const patience = 30 * time.Second
-
-func (b broken) still(f files) bool {
-	return b.err != nil && b.files == f && time.Since(b.at) < patience
 }
 
 // fatal reports whether the error is the model's own.

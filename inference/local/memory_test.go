@@ -261,12 +261,25 @@ func TestBrokenModelIsNotTriedAgain(t *testing.T) {
 	if opened, _ := b.names(); !slices.Equal(opened, []string{"bad", "good"}) {
 		t.Errorf("loaded %v", opened)
 	}
+	bad := func() []inference.BadModel {
+		s, err := b.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.BadModels
+	}
+	if got := bad(); !slices.Equal(got, []inference.BadModel{{Name: "bad", Reason: "invalid graph"}}) {
+		t.Errorf("bad models are %v", got)
+	}
 	later := time.Now().Add(time.Hour)
 	if err := os.Chtimes(filepath.Join(dir, "bad/unet/config.json"), later, later); err != nil {
 		t.Fatal(err)
 	}
 	b.loading = nil
 	b.must(t, "bad")
+	if got := bad(); len(got) > 0 {
+		t.Errorf("bad models are %v", got)
+	}
 }
 
 func TestGibibytes(t *testing.T) {

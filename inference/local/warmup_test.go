@@ -110,7 +110,7 @@ func TestWarmUpOfEveryFamily(t *testing.T) {
 		}
 	}
 	s, err := e.Status(t.Context())
-	if err != nil || len(s.Models) != 7 || s.Engine.Device != "cpu" || s.MemoryBudget != 0 {
+	if err != nil || len(s.Models) != 7 || s.Engine.Device != "cpu" || len(s.Devices) != 1 || s.MemoryBudget <= 0 || s.MemoryBudget >= s.Devices[0].MemoryTotal {
 		t.Errorf("status is %+v, %v", s, err)
 	}
 }

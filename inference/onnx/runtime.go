@@ -48,6 +48,13 @@ func Open(library string) (*Runtime, error) {
 	if err := os.Setenv("ORT_DISABLE_TELEMETRY", "1"); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrLibrary, err)
 	}
+	// CUDA counts the fastest GPU first unless told to count as its driver does,
+	// and as nvidia-smi shows them.
+	if os.Getenv("CUDA_DEVICE_ORDER") == "" {
+		if err := os.Setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID"); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrLibrary, err)
+		}
+	}
 	ort.SetSharedLibraryPath(library)
 	if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {
 		if strings.Contains(err.Error(), "API base") {

@@ -54,13 +54,19 @@ func (c *Child) Run(ctx context.Context, stdin io.Reader) error {
 	ignoreSignals() // CUDA may have set handlers of its own
 	// Only now: opening a device may have the driver load its kernel module by
 	// running a program. No byte of a stranger has been read yet.
-	confined, err := confine()
-	if err != nil {
-		c.Log.Warn("the engine process is not kept from the network", "error", err)
-	}
-	s := &server{engine: engine, broken: c.Broken, confined: confined}
+	s := &server{engine: engine, broken: c.Broken, confinement: confined(c.Log)}
 	err = s.serve(ctx, control)
 	return errors.Join(err, closeEngine(engine))
+}
+
+// confined confines this process, and says so where it cannot.
+func confined(log *slog.Logger) confinement {
+	by, err := confine()
+	if err != nil {
+		log.Warn("the engine process is not kept from the network", "error", err)
+		return confinement{Unconfined: err.Error()}
+	}
+	return confinement{Confined: by}
 }
 
 // inheritedControl is the control that the parent left us.

@@ -19,8 +19,10 @@ type Device struct {
 	Provider string `json:"provider"`
 	// Name is what its maker calls it; "" if unknown.
 	Name string `json:"name,omitempty"`
-	// Memory is in bytes; 0 if unknown.
+	UUID string `json:"uuid,omitempty"`
+	// Memory is all, Free what nobody uses now, in bytes; 0 if unknown.
 	Memory int64 `json:"memory,omitempty"`
+	Free   int64 `json:"free,omitempty"`
 	// Error is why it cannot be used.
 	Error string `json:"error,omitempty"`
 }

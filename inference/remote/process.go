@@ -38,7 +38,7 @@ type process struct {
 	broken      bool // it said that it is no good any more
 	retiring    bool // it takes no more jobs, and ends when it has none
 	gone        bool // it has ended
-	confined    string
+	confinement confinement
 	// vacant has a token when a retiring child has no job in hand.
 	vacant chan struct{}
 }
@@ -204,6 +204,16 @@ func (p *process) ready(ctx context.Context, limit time.Duration) (hostStatus, e
 		return s, p.exit
 	}
 	return s, nil
+}
+
+// over reports whether the child has ended.
+func (p *process) over() bool {
+	select {
+	case <-p.ended:
+		return true
+	case <-time.After(time.Second): // its connection ends before it does
+		return false
+	}
 }
 
 // kept are the variables that a child gets: those that say where libraries and

@@ -16,8 +16,8 @@ type server struct {
 	engine inference.Engine
 	// broken reports whether an error means that the engine is no good any
 	// more.
-	broken   func(error) bool
-	confined string
+	broken      func(error) bool
+	confinement confinement
 }
 
 func (s *server) handler() http.Handler {
@@ -90,7 +90,7 @@ func (s *server) warmUp(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) status(w http.ResponseWriter, r *http.Request) {
-	status := hostStatus{Status: inference.Status{Slots: 1}, Confined: s.confined}
+	status := hostStatus{Status: inference.Status{Slots: 1}, confinement: s.confinement}
 	if host, ok := s.engine.(inference.Host); ok {
 		var err error
 		if status.Status, err = host.Status(r.Context()); err != nil {

@@ -19,8 +19,10 @@ type DeviceStatus struct {
 	PID    int      `json:"pid,omitempty"`
 	// Memory is the child's resident memory in bytes, 0 if unknown.
 	Memory int64 `json:"memory,omitempty"`
-	// Confined is what keeps the child from the network; "" is nothing.
-	Confined string `json:"confined,omitempty"`
+	// Confined is what keeps the child from the network; "" is nothing, and
+	// Unconfined then says why.
+	Confined   string `json:"confined,omitempty"`
+	Unconfined string `json:"unconfined,omitempty"`
 	// Restarts are all, Failures those in a row that were of no use.
 	Restarts int `json:"restarts"`
 	Failures int `json:"failures"`
@@ -41,7 +43,8 @@ func (p *Pool) Health() []DeviceStatus {
 				d.Error = s.last.Error()
 			}
 			if c := s.live; c != nil {
-				d.Slots, d.Busy, d.Models, d.PID, d.Confined = c.slots, c.busy, slices.Clone(c.models), c.pid, c.confined
+				d.Slots, d.Busy, d.Models, d.PID = c.slots, c.busy, slices.Clone(c.models), c.pid
+				d.Confined, d.Unconfined = c.confinement.Confined, c.confinement.Unconfined
 			}
 			all[i] = d
 		}
@@ -144,7 +147,7 @@ func (p *Pool) warmUps() (w []inference.WarmUp) {
 }
 
 // Status implements inference.Host: the sum over the children that are ready,
-// with the engine of the first.
+// with the engine of the first. One that ends meanwhile is left out.
 func (p *Pool) Status(ctx context.Context) (inference.Status, error) {
 	var children []*process
 	p.look(func() {
@@ -155,14 +158,30 @@ func (p *Pool) Status(ctx context.Context) (inference.Status, error) {
 		}
 	})
 	var sum inference.Status
-	for i, c := range children {
+	named := false
+	for _, c := range children {
 		one, err := c.status(ctx)
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return inference.Status{}, context.Cause(ctx)
+		case err != nil && c.over():
+			continue
+		case err != nil:
 			return inference.Status{}, err
 		}
-		if i == 0 {
+		if !named {
+			named = true
 			sum.Engine = one.Engine
 			sum.Engine.Device = c.device
+		}
+		for _, d := range one.Devices {
+			d.Device = c.device // the child counts the devices that it can see
+			sum.Devices = append(sum.Devices, d)
+		}
+		for _, bad := range one.BadModels {
+			if !slices.ContainsFunc(sum.BadModels, func(b inference.BadModel) bool { return b.Name == bad.Name }) {
+				sum.BadModels = append(sum.BadModels, bad)
+			}
 		}
 		sum.Slots += one.Slots
 		sum.Busy += one.Busy

@@ -97,7 +97,7 @@ func (s *supervisor) start(ctx context.Context) (*process, error) {
 	if err != nil {
 		return p, err
 	}
-	p.slots, p.confined = max(status.Slots, 1), status.Confined
+	p.slots, p.confinement = max(status.Slots, 1), status.confinement
 	for _, w := range s.pool.warmUps() {
 		a, err := p.warmUp(ctx, w)
 		if err == nil && a.Broken {
@@ -113,7 +113,7 @@ func (s *supervisor) start(ctx context.Context) (*process, error) {
 		}
 		p.models = a.Models
 	}
-	s.log.Info("engine started", "pid", p.pid, "slots", p.slots, "confined", p.confined, "dur_ms", time.Since(p.started).Milliseconds())
+	s.log.Info("engine started", "pid", p.pid, "slots", p.slots, "confined", p.confinement.Confined, "dur_ms", time.Since(p.started).Milliseconds())
 	return p, nil
 }
 

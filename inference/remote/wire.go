@@ -77,8 +77,14 @@ type imageFacts struct {
 // hostStatus is the answer to /status.
 type hostStatus struct {
 	inference.Status
-	// Confined says what keeps the process from the network; "" is nothing.
-	Confined string `json:"confined"`
+	confinement
+}
+
+// confinement is what keeps the process from the network; "" is nothing, and
+// then there is a reason.
+type confinement struct {
+	Confined   string `json:"confined"`
+	Unconfined string `json:"unconfined,omitempty"`
 }
 
 // reader reads lines and the bytes behind them.

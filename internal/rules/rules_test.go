@@ -182,6 +182,7 @@ var homes = map[string]string{
 	"github.com/redis/go-redis":         "queue",
 	"github.com/minio/minio-go":         "storage/s3",
 	"github.com/yalue/onnxruntime_go":   "inference/onnx",
+	"github.com/NVIDIA/go-nvml":         "inference/nvml",
 	"github.com/disintegration/imaging": "imaging",
 	"github.com/spf13/viper":            "configs",
 }
