@@ -168,7 +168,7 @@ func (s *station) settle(expected []byte, killed bool) {
 	sweep := exec.Command(worker, "sweep")
 	sweep.Env, sweep.Dir = s.environ, s.dir
 	// Straight, since what is swept is the question, not how.
-	sweep.Env = append(sweep.Env, "IMGUS_STORAGE_ENDPOINT="+s.servers.s3.Endpoint)
+	sweep.Env = append(sweep.Env, "IMGUS_STORAGE_ENDPOINT="+s.servers.s3.Endpoint, "IMGUS_REDIS_URL="+s.redisURL(s.servers.redis.Addr))
 	if swept, err := sweep.Output(); err != nil || !killed && len(swept) > 0 {
 		s.t.Errorf("worker sweep: %v, found\n%s", err, swept)
 	}

@@ -1,6 +1,7 @@
 // Package janitor deletes what crashes leave behind in the storage: images that
-// no record names, and probes. It works in one pass over the listing, keeps no
-// state, and may run on every worker at once.
+// no record names, uploads that were never finished, and probes. It works job by
+// job in one pass over the listing, keeps no state, and may run on every worker
+// at once.
 package janitor
 
 import (
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -27,6 +29,8 @@ const (
 	OrphanImage Kind = "image of a job without a record"
 	// Probe: left by a worker that ended while it tried the storage.
 	Probe Kind = "probe"
+	// Unfinished: what its writer has begun and not ended.
+	Unfinished Kind = "upload that was never finished"
 )
 
 // Finding is something that is left over.
@@ -46,11 +50,15 @@ type Options struct {
 	// Lost is the age from which an image that its job's record does not name
 	// goes: an attempt may be about to delete it itself. Default: one hour.
 	Lost time.Duration
-	// Orphan is the age from which an image without a record goes; above the
-	// longest time between an attempt's first image and its record. Default: a
-	// day.
+	// Orphan is the age from which an image without a record goes, and an upload
+	// that was not finished; above the longest time between an attempt's first
+	// image and its record. Default: a day.
 	Orphan time.Duration
-	Log    *slog.Logger
+	// Settled is the age of a job's newest object from which Run takes no more
+	// notice of it: every sweep until then has. So the work of a sweep does not
+	// grow with the bucket, but for the listing. Default: a week.
+	Settled time.Duration
+	Log     *slog.Logger
 }
 
 // Janitor sweeps a bucket.
@@ -61,7 +69,7 @@ func New(o Options) *Janitor {
 	for _, d := range []struct {
 		value *time.Duration
 		or    time.Duration
-	}{{&o.Every, time.Hour}, {&o.Lost, time.Hour}, {&o.Orphan, 24 * time.Hour}} {
+	}{{&o.Every, time.Hour}, {&o.Lost, time.Hour}, {&o.Orphan, 24 * time.Hour}, {&o.Settled, 7 * 24 * time.Hour}} {
 		if *d.value == 0 {
 			*d.value = d.or
 		}
@@ -80,7 +88,7 @@ func (j *Janitor) Run(ctx context.Context) {
 			return
 		}
 		n := 0
-		err := j.Sweep(ctx, false, func(Finding) { n++ })
+		err := j.sweep(ctx, false, j.o.Settled, func(Finding) { n++ })
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -96,33 +104,45 @@ func (j *Janitor) Run(ctx context.Context) {
 // Sweep visits everything that is left over and, unless dry, deletes it. It goes
 // on after a deletion that fails; the error has them all.
 func (j *Janitor) Sweep(ctx context.Context, dry bool, visit func(Finding)) error {
+	return j.sweep(ctx, dry, math.MaxInt64, visit)
+}
+
+// sweep leaves out the jobs that are settled.
+func (j *Janitor) sweep(ctx context.Context, dry bool, settled time.Duration, visit func(Finding)) error {
 	var failures []error
-	clean := func(f Finding) {
+	clean := func(f Finding, remove func() error) {
 		if !dry {
-			if err := j.o.Bucket.Delete(ctx, f.Key); err != nil {
+			if err := remove(); err != nil {
 				failures = append(failures, err)
 				return
 			}
 		}
 		visit(f)
 	}
-	err := j.sweepResults(ctx, clean)
+	object := func(f Finding) {
+		clean(f, func() error { return j.o.Bucket.Delete(ctx, f.Key) })
+	}
+	err := j.sweepResults(ctx, settled, object)
 	if err == nil {
-		err = j.sweepProbes(ctx, clean)
+		err = j.sweepProbes(ctx, object)
+	}
+	if err == nil {
+		j.sweepUploads(ctx, clean)
 	}
 	return errors.Join(append(failures, err)...)
 }
 
 // sweepResults goes through the results job by job, as the listing has them.
-func (j *Janitor) sweepResults(ctx context.Context, clean func(Finding)) error {
+func (j *Janitor) sweepResults(ctx context.Context, settled time.Duration, clean func(Finding)) error {
 	var id string
 	var images []storage.Object
+	var newest time.Time
 	settle := func() error {
-		if len(images) == 0 {
-			return nil
+		var err error
+		if len(images) > 0 && time.Since(newest) < settled {
+			err = j.sweepJob(ctx, id, images, clean)
 		}
-		err := j.sweepJob(ctx, id, images, clean)
-		images = images[:0]
+		images, newest = images[:0], time.Time{}
 		return err
 	}
 	for object, err := range j.o.Bucket.List(ctx, storage.ResultPrefix) {
@@ -138,6 +158,9 @@ func (j *Janitor) sweepResults(ctx context.Context, clean func(Finding)) error {
 				return err
 			}
 			id = owner
+		}
+		if object.Modified.After(newest) {
+			newest = object.Modified
 		}
 		if strings.HasSuffix(name, ".json") || time.Since(object.Modified) < j.o.Lost {
 			continue
@@ -188,4 +211,26 @@ func (j *Janitor) sweepProbes(ctx context.Context, clean func(Finding)) error {
 		}
 	}
 	return nil
+}
+
+// sweepUploads is told apart from the rest: a key that may work on objects need
+// not have the right to this, and the bucket's own lifecycle may do it too.
+func (j *Janitor) sweepUploads(ctx context.Context, clean func(Finding, func() error)) {
+	bucket, ok := j.o.Bucket.(storage.Uploader)
+	if !ok {
+		return
+	}
+	for upload, err := range bucket.Uploads(ctx) {
+		if err != nil {
+			j.o.Log.InfoContext(ctx, "unfinished uploads cannot be looked for", "error", err)
+			return
+		}
+		if age := time.Since(upload.Begun); age >= j.o.Orphan {
+			key := "…"
+			if folder, _, ok := strings.Cut(upload.Key, "/"); ok {
+				key = folder + "/…" // the rest may be a user's file name
+			}
+			clean(Finding{Kind: Unfinished, Key: key, Size: upload.Size, Age: age}, func() error { return bucket.Abort(ctx, upload) })
+		}
+	}
 }

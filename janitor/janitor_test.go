@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"iter"
 	"log/slog"
 	"slices"
 	"testing"
@@ -129,4 +130,91 @@ func TestRun(t *testing.T) {
 			t.Errorf("left are %v", b.Keys())
 		}
 	})
+}
+
+// Jobs that were settled long ago are not asked about again, but by a sweep that
+// is asked for.
+func TestSettledJobsCostNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := storagetest.Faulty(storagetest.Memory())
+		furnish(t, b)
+		time.Sleep(8 * 24 * time.Hour)
+		put(t, b, "results/new/a-0.png", "x")
+		put(t, b, "results/new/result.json", record(t, "new", job.Done))
+		j := janitor.New(janitor.Options{Bucket: b, Log: slog.New(slog.DiscardHandler)})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			j.Run(ctx)
+		}()
+		time.Sleep(24 * time.Hour)
+		cancel()
+		<-ended
+		if n := b.Calls(storagetest.Get); n != 1 {
+			t.Errorf("%d records were read", n)
+		}
+		n := 0
+		if err := j.Sweep(t.Context(), false, func(janitor.Finding) { n++ }); err != nil || n != 3 {
+			t.Errorf("%d deleted, %v", n, err)
+		}
+	})
+}
+
+// uploading is a bucket in which writers ended halfway.
+type uploading struct {
+	*storagetest.MemoryBucket
+
+	uploads []storage.Upload
+	denied  error
+	aborted []string
+}
+
+func (b *uploading) Uploads(context.Context) iter.Seq2[storage.Upload, error] {
+	return func(yield func(storage.Upload, error) bool) {
+		for _, u := range b.uploads {
+			if !yield(u, nil) {
+				return
+			}
+		}
+		if b.denied != nil {
+			yield(storage.Upload{}, b.denied)
+		}
+	}
+}
+
+func (b *uploading) Abort(_ context.Context, u storage.Upload) error {
+	b.aborted = append(b.aborted, u.ID)
+	return nil
+}
+
+func TestAbandonedUploads(t *testing.T) {
+	for name, denied := range map[string]error{"allowed": nil, "denied": storage.ErrUnavailable} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				inner := &uploading{MemoryBucket: storagetest.Memory(), denied: denied}
+				inner.uploads = []storage.Upload{{Key: "inputs/somebody's name.jpg", ID: "old", Size: 5, Begun: time.Now()}, {ID: "nameless", Begun: time.Now()}}
+				time.Sleep(25 * time.Hour)
+				inner.uploads = append(inner.uploads, storage.Upload{Key: "inputs/new", ID: "new", Begun: time.Now()})
+				log := slog.New(slog.DiscardHandler)
+				j := janitor.New(janitor.Options{Bucket: storage.Watch(inner, storage.WatchOptions{Log: log}), Log: log})
+				var found []string
+				for _, dry := range []bool{true, false} {
+					found = nil
+					if err := j.Sweep(t.Context(), dry, func(f janitor.Finding) { found = append(found, f.Key) }); err != nil {
+						t.Fatal(err)
+					}
+					if dry && inner.aborted != nil {
+						t.Error("a dry sweep aborted something")
+					}
+				}
+				if diff := cmp.Diff([]string{"inputs/…", "…"}, found); diff != "" {
+					t.Error(diff)
+				}
+				if diff := cmp.Diff([]string{"old", "nameless"}, inner.aborted); diff != "" {
+					t.Error(diff)
+				}
+			})
+		})
+	}
 }

@@ -41,6 +41,9 @@ type reaper struct {
 
 	quiet, grace, sweepEvery time.Duration
 
+	found func(Leftover) // is told of all that is acted on; may be nil
+	dry   bool           // nothing is acted on
+
 	seen  sightings
 	swept time.Time
 }
@@ -83,15 +86,7 @@ func (r *reaper) run(ctx context.Context) {
 // pass looks at every queue. Trouble with one task does not keep it from the
 // others.
 func (r *reaper) pass(ctx context.Context) error {
-	var failed error
-	for _, q := range r.queues {
-		held, err := q.held(ctx)
-		if err != nil {
-			failed = errors.Join(failed, err)
-			continue
-		}
-		r.seen.note(q.name, held, time.Now())
-	}
+	failed := r.look(ctx)
 	if !r.settled() {
 		return failed
 	}
@@ -109,6 +104,20 @@ func (r *reaper) pass(ctx context.Context) error {
 	}
 	if sweep {
 		r.swept = time.Now()
+	}
+	return failed
+}
+
+// look notes what is in workers' hands.
+func (r *reaper) look(ctx context.Context) error {
+	var failed error
+	for _, q := range r.queues {
+		held, err := q.held(ctx)
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		r.seen.note(q.name, held, time.Now())
 	}
 	return failed
 }
@@ -136,7 +145,7 @@ func (r *reaper) examine(ctx context.Context, q asynqQueue, task taskID, seen si
 
 // sweep deals with what no worker ever has in hand.
 func (r *reaper) sweep(ctx context.Context, q asynqQueue) error {
-	failed := q.ungroup(ctx)
+	failed := r.ungroup(ctx, q)
 	archived, err := q.archived(ctx)
 	failed = errors.Join(failed, err)
 	for _, id := range archived {
@@ -167,6 +176,13 @@ func (r *reaper) restoreFrom(ctx context.Context, q asynqQueue, id string, also 
 	return r.restore(ctx, q, id, t, "")
 }
 
+func (r *reaper) ungroup(ctx context.Context, q asynqQueue) error {
+	if r.dry {
+		return nil // nothing is left over
+	}
+	return q.ungroup(ctx)
+}
+
 // restore puts a task back into its queue, or removes it if nobody can read
 // it. A task that ends up here although its job has ended is begun again, and
 // ends at the sight of the record.
@@ -175,16 +191,23 @@ func (r *reaper) restore(ctx context.Context, q asynqQueue, id string, t storedT
 	if job.ValidID(id) { // any other may hold anything
 		log = log.With("job_id", id)
 	}
-	if problem := readable(t.message, q.name, id); problem != nil {
+	problem := readable(t.message, q.name, id)
+	if r.dry {
+		r.tell(q, id, problem, t)
+		return nil
+	}
+	if problem != nil {
 		gone, err := q.quarantine(ctx, id, t, lease)
 		if gone {
 			log.Warn("dropped a task that cannot be read", "bytes", len(t.message))
 			r.dropped(q.name)
+			r.tell(q, id, problem, t)
 		}
 		return err
 	}
 	back, err := q.requeue(ctx, id, t, lease)
 	if back {
+		r.tell(q, id, nil, t)
 		log.Warn("took back a job that no worker has", "was", t.state)
 	}
 	return err

@@ -2,10 +2,14 @@ package queue_test
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
@@ -111,6 +115,55 @@ func TestNobodysJobsComeBack(t *testing.T) {
 				}
 			})
 		}
+	})
+}
+
+// What a sweep by hand finds, it finds in a dry run too, which changes nothing.
+// A live worker's job is not among it.
+func TestSweep(t *testing.T) {
+	servers(t, func(t *testing.T, at queue.Connection) {
+		r, c, ctx := inspect(t, at), client(t, at), t.Context()
+		w := start(t, options(at, newHandler(polite)), (*queue.Consumer).DoNotReap)
+		enqueue(t, c, "alive")
+		waitState(t, c, "alive", job.Running)
+		strand(t, r, "dead")
+		strand(t, r, "garbage")
+		r.HSet(ctx, "asynq:{interactive}:t:garbage", "msg", "\xff"+secret)
+		r.ZAdd(ctx, "asynq:{batch}:archived", redis.Z{Score: 1, Member: "../" + secret})
+		sweep := func(dry bool) (found []string) {
+			t.Helper()
+			err := c.Sweep(ctx, []string{"interactive", "batch"}, dry, func(l queue.Leftover) {
+				found = append(found, fmt.Sprintf("%s/%s %v", l.Queue, l.ID, l.Unreadable))
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			slices.Sort(found)
+			return found
+		}
+		before := leftovers(t, r)
+		want := []string{"batch/ true", "interactive/dead false", "interactive/garbage true"}
+		if diff := cmp.Diff(want, sweep(true)); diff != "" {
+			t.Errorf("dry: %s", diff)
+		}
+		if diff := cmp.Diff(before, leftovers(t, r), cmpopts.SortSlices(strings.Compare)); diff != "" {
+			t.Errorf("a dry sweep changed something: %s", diff)
+		}
+		if diff := cmp.Diff(want, sweep(false)); diff != "" {
+			t.Error(diff)
+		}
+		if found := sweep(false); len(found) > 0 {
+			t.Errorf("left are %v", found)
+		}
+		for _, id := range []string{"alive", "dead"} {
+			waitState(t, c, id, job.Running)
+			if _, err := c.Cancel(ctx, id); err != nil {
+				t.Error(err)
+			}
+			waitState(t, c, id, job.Cancelled)
+		}
+		checkResidue(t, r)
+		w.stop()
 	})
 }
 

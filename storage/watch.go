@@ -186,3 +186,19 @@ func (w *Watched) List(ctx context.Context, prefix string) iter.Seq2[Object, err
 func (w *Watched) Check(ctx context.Context) error {
 	return w.do(func() error { return w.bucket.Check(ctx) })
 }
+
+// Uploads implements Uploader; there are none in a bucket that is none.
+func (w *Watched) Uploads(ctx context.Context) iter.Seq2[Upload, error] {
+	if u, ok := w.bucket.(Uploader); ok {
+		return u.Uploads(ctx)
+	}
+	return func(func(Upload, error) bool) {}
+}
+
+// Abort implements Uploader.
+func (w *Watched) Abort(ctx context.Context, upload Upload) error {
+	if u, ok := w.bucket.(Uploader); ok {
+		return u.Abort(ctx, upload)
+	}
+	return nil
+}

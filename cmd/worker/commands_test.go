@@ -11,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/imgus/worker/internal/goldentest"
+	"github.com/imgus/worker/internal/testservices"
 	"github.com/imgus/worker/job"
 )
 
@@ -230,7 +233,11 @@ func TestVersion(t *testing.T) {
 
 func TestSweep(t *testing.T) {
 	dir := t.TempDir()
-	p := newProgram(t, "IMGUS_STORAGE_KIND=directory", "IMGUS_STORAGE_DIRECTORY="+dir)
+	address := testservices.Redis(t)
+	r := redis.NewClient(&redis.Options{Addr: address})
+	defer r.Close()
+	r.ZAdd(t.Context(), "asynq:{interactive}:archived", redis.Z{Score: 1, Member: "gone"})
+	p := newProgram(t, "IMGUS_STORAGE_KIND=directory", "IMGUS_STORAGE_DIRECTORY="+dir, "IMGUS_REDIS_URL="+address)
 	lost := filepath.Join(dir, "results", "a", "x-0.png")
 	if err := os.MkdirAll(filepath.Dir(lost), 0o700); err != nil {
 		t.Fatal(err)
@@ -241,13 +248,29 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	stdout, _ := p.must(0, "sweep", "--dry-run", "--json")
-	if !strings.Contains(stdout, `"key":"results/a/x-0.png"`) {
+	if !strings.Contains(stdout, `"key":"results/a/x-0.png"`) || !strings.Contains(stdout, `"key":"interactive/gone"`) || r.ZCard(t.Context(), "asynq:{interactive}:archived").Val() != 1 {
 		t.Errorf("a dry sweep says %q", stdout)
 	}
 	readFile(t, lost)
 	p.must(0, "sweep")
 	if _, err := os.Stat(lost); !os.IsNotExist(err) {
 		t.Error("the image is still there")
+	}
+	if n := r.ZCard(t.Context(), "asynq:{interactive}:archived").Val(); n != 0 {
+		t.Error("the queue's entry is still there")
+	}
+	// Without Redis the storage is swept all the same.
+	if err := os.MkdirAll(filepath.Dir(lost), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, lost, []byte("x"))
+	if err := os.Chtimes(lost, old, old); err != nil {
+		t.Fatal(err)
+	}
+	away := newProgram(t, append(p.environ, "IMGUS_REDIS_URL=redis://127.0.0.1:1")...)
+	stdout, stderr := away.must(exitUnavailable, "sweep")
+	if !strings.Contains(stdout, "x-0.png") || !strings.Contains(stderr, "sweep the queues") {
+		t.Errorf("it says %s%s", stdout, stderr)
 	}
 }
 
