@@ -193,7 +193,7 @@ func (c *chaos) strike() {
 		time.AfterFunc(20*time.Second, func() { w.signal(syscall.SIGCONT) })
 		return
 	case "stop":
-		if err := w.stop(15 * time.Second); err != nil && w.alive() {
+		if err := w.stop(time.Minute); err != nil && w.alive() {
 			c.t.Error(err)
 		}
 	case "kill":

@@ -129,12 +129,18 @@ func TestStorageAway(t *testing.T) {
 		lines = append(lines, strings.Replace(lines[0], `"one"`, `"`+other.ID+`"`, 1))
 	}
 	time.Sleep(seconds / 2 * time.Second)
-	if n := connections.Load(); n == 0 || n > 2*seconds {
+	n := connections.Load()
+	if n == 0 || n > 2*seconds {
 		t.Errorf("%d connections in %d seconds", n, seconds)
 	}
 	if n := s.redis.LLen(t.Context(), "asynq:{batch}:pending").Val(); n != 4 {
 		t.Errorf("%d of 4 jobs wait in the queue", n)
 	}
+	late := s.start("IMGUS_STORAGE_ENDPOINT=" + link.Addr())
+	must(t, await(time.Minute, func() (bool, error) {
+		log, err := os.ReadFile(late.log)
+		return strings.Contains(string(log), "storage is away"), err
+	}))
 	must(t, listener.Close())
 	<-closed
 	must(t, link.Restore())
@@ -148,13 +154,19 @@ func TestStorageAway(t *testing.T) {
 			t.Errorf("%s took %d attempts", id, r.Attempt.Number)
 		}
 	}
-	log, err := os.ReadFile(w.log)
-	must(t, err)
-	for _, says := range []string{"storage is away", "storage is back"} {
-		if n := strings.Count(string(log), says); n != 1 {
-			t.Errorf("%q stands %d times in the log", says, n)
+	must(t, await(time.Minute, func() (bool, error) {
+		log, err := os.ReadFile(late.log)
+		return strings.Contains(string(log), "taking jobs"), err
+	}))
+	for _, w := range []*worker{w, late} {
+		log, err := os.ReadFile(w.log)
+		must(t, err)
+		for _, says := range []string{"storage is away", "storage is back"} {
+			if n := strings.Count(string(log), says); n != 1 {
+				t.Errorf("%q stands %d times in the log of %s", says, n, w.name)
+			}
 		}
 	}
-	t.Logf("%d connections in %d seconds", connections.Load(), seconds)
+	t.Logf("%d connections in %d seconds", n, seconds)
 	s.settle([]byte(strings.Join(lines, "")), false)
 }

@@ -159,7 +159,7 @@ func (s *station) settle(expected []byte, killed bool) {
 		if !w.alive() {
 			continue
 		}
-		if err := w.stop(30 * time.Second); err != nil {
+		if err := w.stop(time.Minute); err != nil {
 			s.t.Error(err)
 		}
 	}

@@ -37,7 +37,10 @@ type reaper struct {
 	away    func() bool          // Redis does not answer
 	settled func() bool          // Redis has been there for long enough for every live worker to beat
 	dropped func(queue string)
-	log     *slog.Logger
+	// end tells whoever waits for a job that nobody can read; it is not deleted
+	// before.
+	end func(ctx context.Context, queue, id string) error
+	log *slog.Logger
 
 	quiet, grace, sweepEvery time.Duration
 
@@ -55,6 +58,7 @@ func (c *Consumer) newReaper() *reaper {
 		away:    c.contact.lost,
 		settled: func() bool { return c.contact.lasted(c.settling) },
 		dropped: func(queue string) { c.observe(func(o Observer) { o.Dropped(queue) }) },
+		end:     c.endUnreadable,
 		log:     c.log,
 		quiet:   leaseQuiet, grace: orphanGrace, sweepEvery: sweepEvery,
 		seen: sightings{},
@@ -197,6 +201,9 @@ func (r *reaper) restore(ctx context.Context, q asynqQueue, id string, t storedT
 		return nil
 	}
 	if problem != nil {
+		if err := r.end(ctx, q.name, id); err != nil {
+			return err
+		}
 		gone, err := q.quarantine(ctx, id, t, lease)
 		if gone {
 			log.Warn("dropped a task that cannot be read", "bytes", len(t.message))

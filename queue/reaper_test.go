@@ -82,6 +82,35 @@ func TestUnreadableEntries(t *testing.T) {
 	})
 }
 
+// Who waits for a job that nobody can read any more is told.
+func TestUnreadableJobIsEnded(t *testing.T) {
+	servers(t, func(t *testing.T, at queue.Connection) {
+		r, c, h := inspect(t, at), client(t, at), newHandler(done)
+		enqueue(t, c, "a")
+		r.HSet(t.Context(), "asynq:{interactive}:t:a", "msg", "\xff"+secret)
+		failing := true
+		h.refuse = func(*job.Error) error {
+			if failing {
+				failing = false
+				return job.Errorf(job.StorageUnavailable, "away")
+			}
+			return nil
+		}
+		if err := c.Sweep(t.Context(), []string{"interactive"}, false, func(queue.Leftover) {}); err != nil {
+			t.Error(err) // it waits in its queue yet
+		}
+		start(t, options(at, h), hastened)
+		s := waitState(t, c, "a", job.Failed)
+		if s.ErrorCode != job.InvalidJob || s.ResultKey == "" || s.Queue != "interactive" {
+			t.Errorf("the status is %+v", s)
+		}
+		checkResidue(t, r)
+		if _, refused := h.seen("a"); len(refused) != 2 {
+			t.Errorf("refused %d times", len(refused))
+		}
+	})
+}
+
 // A5, A10, and what asynq would never do: each job comes back and is done.
 func TestNobodysJobsComeBack(t *testing.T) {
 	tests := map[string]func(t *testing.T, r redis.UniversalClient){

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -88,6 +89,18 @@ func (s Status) fields() []any {
 		}
 	}
 	return fields
+}
+
+// awaited reports whether somebody was told of the job and not yet of its end.
+func (s statuses) awaited(ctx context.Context, id string) (bool, error) {
+	if !job.ValidID(id) {
+		return false, nil
+	}
+	status, err := s.get(ctx, id)
+	if errors.Is(err, ErrUnknownJob) {
+		return false, nil
+	}
+	return err == nil && !status.State.Final(), err
 }
 
 // get reads a job's status; ErrUnknownJob if it has none.

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -28,6 +29,43 @@ func (r *reaper) tell(q asynqQueue, id string, problem error, t storedTask) {
 	r.found(Leftover{Queue: q.name, ID: id, Unreadable: problem != nil, Size: int64(len(t.message))})
 }
 
+var (
+	errWaits  = errors.New("somebody waits for a job that cannot be read; a worker will end it")
+	errNotNow = errors.New("the job cannot be ended while none is taken")
+)
+
+// leaveToWorkers keeps what a worker alone can end, with a record.
+func (c *Client) leaveToWorkers(ctx context.Context, _, id string) error {
+	if awaited, err := c.statuses.awaited(ctx, id); err != nil || !awaited {
+		return err
+	}
+	return errWaits
+}
+
+// endUnreadable ends a job of which only the id can be read, if anybody knows of
+// it.
+func (c *Consumer) endUnreadable(ctx context.Context, queue, id string) error {
+	if !c.gate() {
+		return errNotNow
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisPatience)
+	defer cancel()
+	if awaited, err := c.statuses.awaited(ctx, id); err != nil || !awaited {
+		return err
+	}
+	attempt, _, err := c.attempts.begin(ctx, id)
+	if err != nil {
+		return err
+	}
+	d := &delivery{queue: queue, id: id, job: &job.Job{Version: job.Version, ID: id}, attempt: attempt, began: time.Now()}
+	v := c.refuse(ctx, d, job.Errorf(job.InvalidJob, "the job's entry in the queue was damaged; enqueue it again under another id"))
+	if v.action != finish {
+		return v.reason
+	}
+	c.settle(ctx, d, v)
+	return nil
+}
+
 // Sweep does once what every worker does all the time for the queues it serves:
 // it finds what crashes left in them and, unless dry, puts it right. If tasks are
 // in workers' hands it takes some seconds, to see which of them are alive.
@@ -35,6 +73,7 @@ func (c *Client) Sweep(ctx context.Context, queues []string, dry bool, found fun
 	r := &reaper{
 		owners: owners{redis: c.redis}, log: slog.New(slog.DiscardHandler),
 		mine: func(string) bool { return false }, settled: func() bool { return true }, dropped: func(string) {},
+		end: c.leaveToWorkers,
 		quiet: leaseQuiet, grace: orphanGrace,
 		found: found, dry: dry,
 		seen: sightings{},

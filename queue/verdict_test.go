@@ -156,6 +156,25 @@ func TestAttemptsThatNeverReported(t *testing.T) {
 	})
 }
 
+// A6: asynq keeps why a task failed, so it is told the code alone.
+func TestErrorTextInRedis(t *testing.T) {
+	servers(t, func(t *testing.T, at queue.Connection) {
+		c, r := client(t, at), inspect(t, at)
+		const private = "what only the log may say"
+		start(t, options(at, newHandler(func(context.Context, *job.Job, job.Attempt, func(job.Progress)) (job.Outcome, error) {
+			return job.Outcome{}, job.Wrap(job.EngineFailed, errors.New(private), "the engine failed")
+		})))
+		enqueue(t, c, "a")
+		eventually(t, "the job to wait for another try", func() bool { return r.ZCard(t.Context(), "asynq:{interactive}:retry").Val() == 1 })
+		for _, key := range keys(t, r) {
+			if strings.Contains(dump(t, r, key), private) {
+				t.Errorf("%s tells the cause", key)
+			}
+		}
+		waitState(t, c, "a", job.Failed)
+	})
+}
+
 type dropped chan string
 
 func (d dropped) Dropped(queue string)                     { d <- queue }
