@@ -36,7 +36,7 @@ type chaos struct {
 	random   *rand.Rand
 	running  []*worker
 	strikes  map[string]int
-	restarts []time.Time
+	restarts []time.Time // when Redis was there again
 	robbed   robberies
 }
 
@@ -204,7 +204,6 @@ func (c *chaos) strike() {
 }
 
 func (c *chaos) restartRedis() {
-	c.restarts = append(c.restarts, time.Now())
 	c.servers.redis.Kill()
 	time.Sleep(200*time.Millisecond + time.Duration(c.random.Int64N(int64(3*time.Second))))
 	c.servers.redis.Start()

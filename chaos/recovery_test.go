@@ -91,12 +91,12 @@ func (c *chaos) isBack(ctx context.Context, r *robbery) bool {
 
 func bad(err error) bool { return err != nil && err != redis.Nil } //nolint:errorlint // go-redis gives it as it is
 
-// tell says what happened, and how long killed workers' jobs waited. A worker
-// is dead only in the eyes of those who see Redis, so those jobs are told apart
-// that had it all the time.
+// tell says what happened, and how long killed workers' jobs waited. Who is not
+// heard while Redis is away is not dead, so its last return counts as the
+// beginning too.
 func (c *chaos) tell() {
 	c.t.Helper()
-	var back, calmBack, ended, calmEnded []time.Duration
+	var calm, since, back, ended []time.Duration
 	unseen := 0
 	for _, r := range c.robbed.list {
 		if r.back == 0 {
@@ -104,41 +104,41 @@ func (c *chaos) tell() {
 			continue
 		}
 		back = append(back, r.back)
-		if c.calm(r.at, r.at.Add(r.back)) {
-			calmBack = append(calmBack, r.back)
+		returned := c.lastReturn(r.at.Add(r.back))
+		if returned.Before(r.at) {
+			calm = append(calm, r.back)
+			returned = r.at
 		}
+		since = append(since, r.at.Add(r.back).Sub(returned))
 		data, err := c.bucket.Get(c.t.Context(), storage.RecordKey(r.id), storage.MaxRecord)
 		if err != nil {
 			continue // the auditor said so
 		}
 		record, err := job.DecodeRecord(data)
-		if err != nil || record.CreatedAt == nil || record.CreatedAt.Before(r.at) {
-			continue
-		}
-		ended = append(ended, record.CreatedAt.Sub(r.at))
-		if c.calm(r.at, *record.CreatedAt) {
-			calmEnded = append(calmEnded, record.CreatedAt.Sub(r.at))
+		if err == nil && record.CreatedAt != nil && record.CreatedAt.After(r.at) {
+			ended = append(ended, record.CreatedAt.Sub(r.at))
 		}
 	}
 	c.t.Logf(`strikes %v, redis restarts %d, storage faults %d
 jobs of killed workers until another could take them
-  with redis there all the time  %s
-  all                            %s
-jobs of killed workers until their record, behind the others of the queue
-  with redis there all the time  %s
-  all                            %s`,
-		c.strikes, len(c.restarts)/2, c.store.Faults(), quantiles(calmBack), quantiles(back), quantiles(calmEnded), quantiles(ended))
+  since the kill, with no restart of redis between  %s
+  since the kill or the last restart of redis       %s
+  since the kill                                    %s
+and until their record, behind others of the queue  %s`,
+		c.strikes, len(c.restarts), c.store.Faults(), quantiles(calm), quantiles(since), quantiles(back), quantiles(ended))
 	if unseen > 0 {
 		c.t.Errorf("%d jobs of killed workers were never seen to come back", unseen)
 	}
 }
 
-// calm reports whether Redis was there from one time to the other, and long
-// enough before for every worker to have settled.
-func (c *chaos) calm(from, to time.Time) bool {
-	return !slices.ContainsFunc(c.restarts, func(at time.Time) bool {
-		return at.After(from.Add(-15*time.Second)) && at.Before(to)
-	})
+// lastReturn is when Redis was last there again before the given time.
+func (c *chaos) lastReturn(before time.Time) (last time.Time) {
+	for _, at := range c.restarts {
+		if at.Before(before) {
+			last = at
+		}
+	}
+	return last
 }
 
 func quantiles(d []time.Duration) string {

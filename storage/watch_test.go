@@ -91,6 +91,7 @@ func TestOutage(t *testing.T) {
 		if d := time.Since(back); d > 5*time.Second { // by the test's clock, which stands still otherwise
 			t.Errorf("back after %v only", d)
 		}
+		synctest.Wait()
 		if diff := cmp.Diff([]bool{true, false}, w.outages); diff != "" || strings.Count(w.log.String(), "\n") != 2 {
 			t.Errorf("told %v, logged %s", w.outages, w.log.String())
 		}
