@@ -73,7 +73,7 @@ func (c *Client) Sweep(ctx context.Context, queues []string, dry bool, found fun
 	r := &reaper{
 		owners: owners{redis: c.redis}, log: slog.New(slog.DiscardHandler),
 		mine: func(string) bool { return false }, settled: func() bool { return true }, dropped: func(string) {},
-		end: c.leaveToWorkers,
+		end:   c.leaveToWorkers,
 		quiet: leaseQuiet, grace: orphanGrace,
 		found: found, dry: dry,
 		seen: sightings{},
