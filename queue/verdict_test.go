@@ -109,7 +109,8 @@ func TestVerdicts(t *testing.T) {
 					append([]asynq.Option{asynq.TaskID(id), asynq.Queue("batch")}, tt.options...)...); err != nil {
 					t.Fatal(err)
 				}
-				w := start(t, opts)
+				// What asynq archives in spite of all would come back otherwise.
+				w := start(t, opts, (*queue.Consumer).DoNotReap)
 				status := waitState(t, client(t, at), id, tt.state)
 				if status.ErrorCode != tt.code || status.ResultKey != "results/job-1/result.json" || status.Queue != "batch" {
 					t.Errorf("status is %+v", status)
