@@ -79,7 +79,7 @@ func TestMatrix(t *testing.T) {
 				}
 				s.run(f, content)
 				expected := bytes.Replace(record, []byte(`"template"`), []byte(`"`+s.job.ID+`"`), 1)
-				s.settle(expected, strings.Contains(f.name, "worker killed"))
+				s.settle(expected, f.leaves)
 			})
 		}
 	}

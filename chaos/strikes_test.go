@@ -2,6 +2,8 @@ package chaos
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -14,6 +16,8 @@ import (
 type fault struct {
 	name   string
 	strike func(s *scenario)
+	// leaves: the sweep may find something in the end.
+	leaves bool
 	// refused: the job's photo is none, so that it ends as failed.
 	refused bool
 	// cancels: the job is cancelled, so that it ends as that if it has not ended.
@@ -21,9 +25,9 @@ type fault struct {
 }
 
 var allFaults = []fault{
-	{name: "worker killed", strike: replace},
-	{name: "refused, worker killed", strike: replace, refused: true},
-	{name: "cancelled, worker killed", cancels: true, strike: func(s *scenario) {
+	{name: "worker killed", leaves: true, strike: replace},
+	{name: "refused, worker killed", leaves: true, strike: replace, refused: true},
+	{name: "cancelled, worker killed", leaves: true, cancels: true, strike: func(s *scenario) {
 		if _, err := s.client.Cancel(s.t.Context(), s.job.ID); err != nil && !errors.Is(err, queue.ErrFinished) {
 			s.t.Error(err)
 		}
@@ -63,7 +67,7 @@ var allFaults = []fault{
 		s.loseLease()
 		s.release()
 	}},
-	{name: "lease lost, worker killed", strike: func(s *scenario) {
+	{name: "lease lost, worker killed", leaves: true, strike: func(s *scenario) {
 		s.loseLease()
 		replace(s)
 	}},
@@ -75,6 +79,25 @@ var allFaults = []fault{
 		s.awaitEnd()
 		s.release()
 		s.first.signal(syscall.SIGCONT)
+	}},
+	// Another worker takes the job, the first wakes up and goes on, and the other
+	// dies without a word.
+	{name: "worker frozen, other killed", leaves: true, strike: func(s *scenario) {
+		s.first.signal(syscall.SIGSTOP)
+		reached := filepath.Join(s.dir, "other")
+		other := s.start(failpoint.Variable + "=" + failpoint.Order(failpoint.InputFetched, reached))
+		must(s.t, await(time.Minute, func() (bool, error) {
+			_, err := os.Stat(reached)
+			left, tasksErr := s.tasks(s.t.Context())
+			return err == nil || left == 0, tasksErr // it may have found the record
+		}))
+		s.release()
+		s.first.signal(syscall.SIGCONT)
+		_ = await(5*time.Second, func() (bool, error) { // it may have found another owner
+			left, err := s.tasks(s.t.Context())
+			return left == 0, err
+		})
+		other.kill()
 	}},
 	// The worker is cut off from Redis, not from the storage.
 	{name: "worker cut off", strike: func(s *scenario) {
@@ -105,13 +128,14 @@ func (s *scenario) loseLease() {
 
 // brief are the scenarios of every test run.
 var brief = map[string][]failpoint.Point{
-	"worker killed":            {failpoint.AttemptBegun, failpoint.MidDenoise, failpoint.AfterImagePut, failpoint.BeforeCommit, failpoint.AfterCommit, failpoint.AfterInputDelete, failpoint.BeforeAck},
-	"engine killed":            {failpoint.RecordLookedUp, failpoint.MidDenoise},
-	"redis away 3s":            {failpoint.Dequeued, failpoint.BeforeCommit, failpoint.BeforeStatus, failpoint.BeforeAck},
-	"storage refuses":          {failpoint.RecordLookedUp, failpoint.Encoded, failpoint.BeforeCommit, failpoint.BeforeInputDelete},
-	"reply lost":               {failpoint.BeforeImagePut, failpoint.BeforeCommit, failpoint.BeforeInputDelete},
-	"lease lost":               {failpoint.MidDenoise, failpoint.BeforeAck},
-	"worker frozen":            {failpoint.InputFetched, failpoint.BeforeCommit},
-	"refused, worker killed":   {failpoint.AfterCommit},
-	"cancelled, worker killed": {failpoint.AfterImagePut},
+	"worker killed":               {failpoint.AttemptBegun, failpoint.MidDenoise, failpoint.AfterImagePut, failpoint.BeforeCommit, failpoint.AfterCommit, failpoint.AfterInputDelete, failpoint.BeforeAck},
+	"engine killed":               {failpoint.RecordLookedUp, failpoint.MidDenoise},
+	"redis away 3s":               {failpoint.Dequeued, failpoint.BeforeCommit, failpoint.BeforeStatus, failpoint.BeforeAck},
+	"storage refuses":             {failpoint.RecordLookedUp, failpoint.Encoded, failpoint.BeforeCommit, failpoint.BeforeInputDelete},
+	"reply lost":                  {failpoint.BeforeImagePut, failpoint.BeforeCommit, failpoint.BeforeInputDelete},
+	"lease lost":                  {failpoint.MidDenoise, failpoint.BeforeAck},
+	"worker frozen":               {failpoint.InputFetched, failpoint.BeforeCommit},
+	"worker frozen, other killed": {failpoint.InputFetched},
+	"refused, worker killed":      {failpoint.AfterCommit},
+	"cancelled, worker killed":    {failpoint.AfterImagePut},
 }
