@@ -66,6 +66,15 @@ func (m Manifest) matches(sums map[string]string) error {
 	return nil
 }
 
+// Digest is the digest of the model that the manifest describes, as Verify gives
+// it; "" if it names no files.
+func (m Manifest) Digest() string {
+	if len(m.Files) == 0 {
+		return ""
+	}
+	return digestOf(lines(m.Files))
+}
+
 func lines(sums map[string]string) []string {
 	var out []string
 	for name, sum := range sums {

@@ -72,8 +72,10 @@ type Options struct {
 	Handler  Handler
 	Log      *slog.Logger
 	Observer Observer // may be nil
-	// Version of the program, for the sign of life.
+	// Version of the program and About, which may be nil and must be quick, are
+	// for the sign of life.
 	Version string
+	About   func() About
 }
 
 func (o *Options) check() error {

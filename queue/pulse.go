@@ -5,14 +5,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strconv"
 	"sync"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 const (
 	pulseEvery = time.Second
 	beatEvery  = 5 * time.Second
 	beatTTL    = 15 * time.Second
+	workersTTL = time.Minute
 )
 
 // Worker is a live worker's sign of life: the JSON at imgus:worker:<id>. It
@@ -25,9 +29,29 @@ type Worker struct {
 	Queues    map[string]int `json:"queues"`
 	Slots     int            `json:"slots"`
 	InHand    int            `json:"in_hand"`
+	Jobs      []string       `json:"jobs,omitempty"` // the ids of those in hand
 	Serving   bool           `json:"serving"`
 	StartedAt time.Time      `json:"started_at"`
 	UpdatedAt time.Time      `json:"updated_at"`
+	About
+}
+
+// About is what a worker tells of itself beside its work.
+type About struct {
+	Devices []Device `json:"devices,omitempty"`
+	// Models has the digest of each model's manifest by name: all workers of a
+	// queue must serve the same.
+	Models map[string]string `json:"models,omitempty"`
+}
+
+// Device is one of a worker's devices.
+type Device struct {
+	Name  string `json:"name"`
+	State string `json:"state"`
+	Busy  int    `json:"busy"`
+	Slots int    `json:"slots"`
+	// Models are those in its memory.
+	Models []string `json:"models,omitempty"`
 }
 
 // pulse looks at Redis every second, until ctx ends: does it answer, was a job
@@ -114,20 +138,38 @@ func (c *Consumer) noteRedis(err error) {
 
 func (c *Consumer) beat(ctx context.Context) {
 	host, _ := os.Hostname() // a worker without a name is one all the same
-	sign, err := json.Marshal(Worker{
+	now := time.Now().UTC()
+	sign := Worker{
 		ID: c.worker, Host: host, PID: os.Getpid(), Version: c.opts.Version, Queues: c.opts.Queues,
-		Slots: c.opts.Concurrency, InHand: len(c.slots.jobs()), Serving: c.serving.Load(),
-		StartedAt: c.started, UpdatedAt: time.Now().UTC(),
-	})
-	if err == nil {
-		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-		defer cancel()
-		err = c.redis.Set(ctx, workerKey(c.worker), sign, beatTTL).Err()
+		Slots: c.opts.Concurrency, Jobs: c.slots.jobs(), Serving: c.serving.Load(), StartedAt: c.started, UpdatedAt: now,
 	}
+	sign.InHand = len(sign.Jobs)
+	if c.opts.About != nil {
+		sign.About = c.opts.About()
+	}
+	err := c.writeSign(ctx, sign)
 	if err != nil {
 		c.log.Debug("no sign of life", "error", fmt.Errorf("write worker: %w", err))
 	}
 	c.renewMarks(ctx)
+}
+
+// writeSign writes the sign of life, and where Client.Workers finds it.
+func (c *Consumer) writeSign(ctx context.Context, sign Worker) error {
+	data, err := json.Marshal(sign)
+	if err != nil {
+		return fmt.Errorf("encode worker: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	_, err = c.redis.Pipelined(ctx, func(p redis.Pipeliner) error {
+		p.Set(ctx, workerKey(c.worker), data, beatTTL)
+		p.ZAdd(ctx, workersKey, redis.Z{Score: float64(sign.UpdatedAt.Unix()), Member: c.worker})
+		p.ZRemRangeByScore(ctx, workersKey, "-inf", strconv.FormatInt(sign.UpdatedAt.Add(-workersTTL).Unix(), 10))
+		p.Expire(ctx, workersKey, workersTTL)
+		return nil
+	})
+	return err
 }
 
 // renewMarks keeps the mark on each job in hand.
@@ -153,4 +195,5 @@ func (c *Consumer) unbeat(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	_ = c.redis.Del(ctx, workerKey(c.worker)).Err() // it expires anyway
+	_ = c.redis.ZRem(ctx, workersKey, c.worker).Err()
 }

@@ -11,6 +11,7 @@
 //	imgus:cancel:<id>    mark, the user cancelled the job; published on imgus:cancel
 //	imgus:owner:<id>     mark, the worker that has the job in hand
 //	imgus:worker:<id>    JSON, a live worker's sign of life
+//	imgus:workers        sorted set, the ids of live workers by their last sign
 //
 // Every script of ours touches one of these, or keys of one queue of asynq's,
 // so Redis Cluster may put them anywhere.
@@ -67,6 +68,8 @@ func attemptsKey(id string) string   { return "imgus:attempts:" + id }
 func cancelKey(id string) string     { return "imgus:cancel:" + id }
 func ownerKey(id string) string      { return "imgus:owner:" + id }
 func workerKey(id string) string     { return "imgus:worker:" + id }
+
+const workersKey = "imgus:workers"
 
 // NewID makes an id for a job: a UUIDv7, so that ids sort by age.
 func NewID() string { return uuid.Must(uuid.NewV7()).String() }

@@ -51,7 +51,7 @@ start)
     redis=$("$root/scripts/redis.sh")
     s3=$("$root/scripts/versitygw.sh")
     # A folder is a bucket.
-    mkdir -p "$home/redis" "$home/s3/imgus"
+    mkdir -p "$home/redis" "$home/s3/imgus" "$home/models"
     launch redis "$redis_port" "$redis" --bind 127.0.0.1 --port "$redis_port" --dir "$home/redis" --appendonly yes --maxmemory-policy noeviction
     launch s3 "$s3_port" "$s3" --port "127.0.0.1:$s3_port" --access imgus --secret imgus-secret --quiet posix "$home/s3"
     ;;

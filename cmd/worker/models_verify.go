@@ -51,7 +51,7 @@ func (a *app) verifyModels(ctx context.Context, dir string, names []string) erro
 	bad := false
 	for _, e := range entries {
 		row := verifyRow{Name: e.Name}
-		if err := row.verify(ctx, e); err != nil {
+		if err := row.verify(ctx, e, (*models.Model).VerifyAnew); err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
@@ -77,7 +77,7 @@ type verifyRow struct {
 	Error      string `json:"error,omitempty"`
 }
 
-func (r *verifyRow) verify(ctx context.Context, e models.Entry) error {
+func (r *verifyRow) verify(ctx context.Context, e models.Entry, read func(*models.Model, context.Context) (string, error)) error {
 	if e.Err != nil {
 		return e.Err
 	}
@@ -85,7 +85,7 @@ func (r *verifyRow) verify(ctx context.Context, e models.Entry) error {
 	if err := e.Model.Check(); err != nil {
 		return err
 	}
-	digest, err := e.Model.VerifyAnew(ctx)
+	digest, err := read(e.Model, ctx)
 	r.Digest = digest
 	return err
 }

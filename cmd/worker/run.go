@@ -68,7 +68,7 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 		Handler: processor.New(processor.Options{
 			Bucket: bucket, Engine: engine, Limits: limits(c.Limits), Record: recorder(c.Record), Log: log,
 		}),
-		Gate: bucket.Away, Log: log, Version: version,
+		Gate: bucket.Away, Log: log, Version: version, About: a.about(c, engine),
 	})
 	if err != nil {
 		return err

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/imgus/worker/queue"
+	"github.com/imgus/worker/storage"
+)
+
+// patience bounds what the doctor asks of a service.
+const patience = 15 * time.Second
+
+// redis tries the queue's server: reachable, fit, allowed, and what other
+// workers there are.
+func (d *doctor) redis(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	client, err := queue.NewClient(queue.ClientOptions{Connection: connection(d.config.Redis)})
+	if err != nil {
+		d.fail("redis", err, "mend the key in section redis of the configuration")
+		return
+	}
+	defer client.Close()
+	start := time.Now()
+	facts, err := client.Server(ctx)
+	if err != nil {
+		d.fail("redis", err, "is it running, does redis.url name it, do username, password and TLS fit?")
+		return
+	}
+	d.ok("redis", "version %s answers in %s", or(facts.Version, "unknown (no right to INFO)"), time.Since(start).Round(100*time.Microsecond))
+	for _, problem := range facts.Problems() {
+		d.warn("redis", problem, "see docs/operations.md, What it needs")
+	}
+	switch denied, err := client.Rights(ctx); {
+	case err != nil:
+		d.fail("redis", err, "try again: the connection was lost in the middle")
+	case len(denied) > 0:
+		d.fail("redis", fmt.Errorf("the user may not do all that the worker does: %s", strings.Join(denied, " ")),
+			"give the user these rights; deploy/redis/users.acl has all that are needed")
+	default:
+		d.ok("redis", "the user may do all that the worker does")
+	}
+	if facts.ClockSkew != 0 {
+		d.ok("clock", "%s from Redis's", facts.ClockSkew.Abs().Round(time.Millisecond))
+	}
+	d.others(ctx, client)
+}
+
+// others compares the workers of this worker's queues: a job must find its
+// model wherever it goes.
+func (d *doctor) others(ctx context.Context, client *queue.Client) {
+	workers, err := client.Workers(ctx)
+	if err != nil {
+		d.fail("workers", err, "try again")
+		return
+	}
+	catalogue, err := catalogue(d.config.Models.Directory)
+	if err != nil {
+		return // models says so
+	}
+	mine := manifests(catalogue)
+	same := 0
+	for _, w := range workers {
+		var shared []string
+		for name := range d.config.Queues {
+			if w.Queues[name] > 0 {
+				shared = append(shared, name)
+			}
+		}
+		if len(shared) == 0 {
+			continue
+		}
+		if maps.Equal(w.Models, mine) {
+			same++
+			continue
+		}
+		slices.Sort(shared)
+		d.warn("workers", fmt.Sprintf("the worker on %s (process %d) serves %s with other models: %s", w.Host, w.PID, strings.Join(shared, ", "), difference(mine, w.Models)),
+			"give all workers of a queue the same models, or other queues")
+	}
+	d.ok("workers", "%d at work, %d of them on these queues with the same models", len(workers), same)
+}
+
+func difference(mine, theirs map[string]string) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(mine)) {
+		if digest, there := theirs[name]; !there {
+			parts = append(parts, "it lacks "+name)
+		} else if digest != mine[name] {
+			parts = append(parts, name+" is another version")
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(theirs)) {
+		if _, here := mine[name]; !here {
+			parts = append(parts, "it has "+name)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// storage writes, writes conditionally and deletes.
+func (d *doctor) storage(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	bucket, err := openBucket(d.config.Storage)
+	if err != nil {
+		d.fail("storage", err, "mend section storage of the configuration")
+		return
+	}
+	defer bucket.Close()
+	start := time.Now()
+	switch err := bucket.Check(ctx); {
+	case err == nil:
+		d.ok("storage", "%s: written, conditionally refused, read, deleted in %s", d.config.Storage.Kind, time.Since(start).Round(time.Millisecond))
+	case errors.Is(err, storage.ErrUnavailable):
+		d.fail("storage", err, "is it running, do endpoint, bucket, keys and TLS fit, and does the key have the rights of deploy/s3/bucket-policy.json?")
+	default:
+		d.fail("storage", err, "use a store that honours If-None-Match (docs/operations.md, What it needs)")
+		return
+	}
+	if d.config.Storage.Kind == "directory" {
+		d.disk(d.config.Storage.Directory)
+	}
+}
+
+// http tries the address of metrics and health.
+func (d *doctor) http(ctx context.Context) {
+	address := d.config.HTTP.Address
+	if address == "" {
+		d.ok("http", "metrics and health are off")
+		return
+	}
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", address)
+	if err != nil {
+		d.warn("http", "the address of metrics and health is taken: "+err.Error(), "fine if that is the worker itself; else give http.address another port")
+		return
+	}
+	_ = listener.Close()
+	d.ok("http", "%s is free for metrics and health", address)
+}
+
+func or(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}
