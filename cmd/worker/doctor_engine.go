@@ -36,7 +36,7 @@ func (d *doctor) engine(ctx context.Context) {
 		return
 	}
 	d.ok("onnxruntime", "%s loads", library)
-	d.providers(library)
+	d.providers(ctx, library)
 	configured := d.app.isolatedDevices(ctx, c.Devices, library, silent)
 	for _, device := range found {
 		switch {
@@ -61,7 +61,7 @@ func (d *doctor) device(ctx context.Context, device, library string) {
 		d.fail("device", fmt.Errorf("%s: %w", device, err), "see docs/operations.md, Devices")
 		return
 	}
-	defer engine.Close() //nolint:errcheck // it ends with this process anyway
+	defer engine.Close()
 	prompt, steps := "", 1
 	result, err := engine.Generate(ctx, inference.Request{Job: &job.Job{
 		Version: job.Version, ID: "doctor", Kind: job.TextToImage, Model: "demo", Prompt: &prompt, Steps: &steps,
@@ -80,14 +80,14 @@ func (d *doctor) device(ctx context.Context, device, library string) {
 }
 
 // providers looks for what the provider libraries beside ONNX Runtime need.
-func (d *doctor) providers(library string) {
+func (d *doctor) providers(ctx context.Context, library string) {
 	files, _ := filepath.Glob(filepath.Join(filepath.Dir(library), "libonnxruntime_providers_*.so")) // the pattern is good
 	if len(files) == 0 {
 		d.ok("provider", "the processor alone: no provider library lies beside ONNX Runtime")
 		return
 	}
 	places := append(filepath.SplitList(lookupEnv(d.app.environ, "LD_LIBRARY_PATH")), filepath.Dir(library))
-	known := linkerCache()
+	known := linkerCache(ctx)
 	for _, file := range files {
 		name := filepath.Base(file)
 		needed, err := importedLibraries(file)
@@ -123,8 +123,8 @@ func importedLibraries(file string) ([]string, error) {
 }
 
 // linkerCache are the names that the dynamic linker finds by itself.
-func linkerCache() []string {
-	out, err := exec.Command("/sbin/ldconfig", "-p").Output()
+func linkerCache(ctx context.Context) []string {
+	out, err := exec.CommandContext(ctx, "/sbin/ldconfig", "-p").Output()
 	if err != nil {
 		return nil
 	}
@@ -184,7 +184,7 @@ func (d *doctor) disk(dir string) {
 	if err := unix.Statfs(dir, &s); err != nil || s.Blocks == 0 {
 		return // what lies there has been tried
 	}
-	free, size := s.Bavail*uint64(s.Bsize), s.Blocks*uint64(s.Bsize) //nolint:gosec,unconvert // both are positive; their types differ by platform
+	free, size := s.Bavail*uint64(s.Bsize), s.Blocks*uint64(s.Bsize) //nolint:gosec // both are positive
 	const gigabyte = 1 << 30
 	if free < gigabyte || free < size/20 {
 		d.warn("disk", fmt.Sprintf("%s has %.1f of %.1f GiB left", dir, float64(free)/gigabyte, float64(size)/gigabyte), "make room")

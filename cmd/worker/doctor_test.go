@@ -37,7 +37,7 @@ func verdicts(found []finding, check string) (all []verdict) {
 
 // Beside a worker that runs, all is well.
 func TestDoctor(t *testing.T) {
-	s := newStation(t, "IMGUS_HTTP_ADDRESS=127.0.0.1:0")
+	s := newStation(t, "IMGUS_HTTP_ADDRESS=")
 	stop := s.daemon()
 	for deadline := time.Now().Add(30 * time.Second); len(s.workers()) == 0; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -92,7 +92,7 @@ func TestDoctorFindsFaults(t *testing.T) {
 		{"config", []string{"IMGUS_LOG_LEVEL=loud"}, 78, "config", "log.level"},
 		{"redis away", []string{"IMGUS_REDIS_URL=redis://127.0.0.1:1"}, 69, "redis", "unavailable"},
 		{"redis forbids", []string{"IMGUS_REDIS_URL=" + limited}, 1, "redis", "+zadd"},
-		{"storage away", []string{"IMGUS_STORAGE_KIND=s3", "IMGUS_STORAGE_ENDPOINT=127.0.0.1:1", "IMGUS_STORAGE_BUCKET=b", "IMGUS_STORAGE_ACCESS_KEY=a", "IMGUS_STORAGE_SECRET_KEY=s", "IMGUS_STORAGE_TLS=false"}, 69, "storage", "unavailable"},
+		{"storage away", []string{"IMGUS_STORAGE_KIND=s3", "IMGUS_STORAGE_ENDPOINT=127.0.0.1:1", "IMGUS_STORAGE_BUCKET=bucket", "IMGUS_STORAGE_ACCESS_KEY=a", "IMGUS_STORAGE_SECRET_KEY=s", "IMGUS_STORAGE_TLS=false"}, 69, "storage", "unavailable"},
 		{"no library", []string{"IMGUS_ENGINE_LIBRARY=/nowhere"}, 1, "onnxruntime", "/nowhere"},
 		{"no such device", []string{"IMGUS_ENGINE_DEVICES=cuda:0"}, 78, "device", "cuda:0"},
 		{"model", []string{"IMGUS_MODELS_DIRECTORY=" + dir}, 1, "model", "broken"},
@@ -125,7 +125,7 @@ func TestDoctorNamesMissingLibraries(t *testing.T) {
 	providers := func() []finding {
 		var out buffer
 		d := &doctor{app: &app{stdout: &out, json: true}}
-		d.providers(filepath.Join(dir, "libonnxruntime.so"))
+		d.providers(t.Context(), filepath.Join(dir, "libonnxruntime.so"))
 		return lines[finding](t, out.String())
 	}
 	if found := providers(); len(found) != 1 || found[0].Verdict != good {
