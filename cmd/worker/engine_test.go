@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -23,7 +22,6 @@ import (
 	"github.com/imgus/worker/internal/testservices"
 	"github.com/imgus/worker/job"
 	"github.com/imgus/worker/models/demo"
-	"github.com/imgus/worker/storage"
 )
 
 // isolated is the real engine in a process of its own.
@@ -75,75 +73,6 @@ func breakEngine() {
 			}
 		}
 	}()
-}
-
-func TestIsolatedEngineCrashes(t *testing.T) {
-	pool := isolated(t, nil)
-	generate := func(j *job.Job) error {
-		_, err := pool.Generate(t.Context(), inference.Request{Job: j})
-		return err
-	}
-	if err := generate(smallJob(2)); err != nil {
-		t.Fatal(err)
-	}
-	signals := []syscall.Signal{syscall.SIGUSR1, syscall.SIGKILL, syscall.SIGSEGV, syscall.SIGABRT}
-	var again []time.Duration
-	for i := range 24 {
-		s := signals[i%len(signals)]
-		pid := pool.Health()[0].PID
-		timer := time.AfterFunc(time.Millisecond+rand.N(40*time.Millisecond), func() { _ = syscall.Kill(pid, s) })
-		err := generate(smallJob(150)) // it takes longer than the timer
-		timer.Stop()
-		// A job that was not begun yet is given to the next engine.
-		if err != nil && job.AsError(err).Code != job.EngineFailed {
-			t.Fatalf("%s: %v", s, err)
-		}
-		start := time.Now()
-		if err := generate(smallJob(2)); err != nil {
-			t.Fatalf("the job after %s: %v", s, err)
-		}
-		again = append(again, time.Since(start))
-	}
-	slices.Sort(again)
-	t.Logf("next job done, with loading the model, after: median %s, longest %s", again[len(again)/2], again[len(again)-1])
-	if h := pool.Health()[0]; h.Restarts != 24 || h.State != remote.Ready {
-		t.Errorf("%+v", h)
-	}
-}
-
-// TestIsolatedEngineCancels: an engine that were not idle within the grace of
-// 5 s would be ended.
-func TestIsolatedEngineCancels(t *testing.T) {
-	pool := isolated(t, nil)
-	if _, err := pool.Generate(t.Context(), inference.Request{Job: smallJob(2)}); err != nil { // loads the model
-		t.Fatal(err)
-	}
-	var took []time.Duration
-	pid := pool.Health()[0].PID
-	for range 50 {
-		ctx, cancel := context.WithCancelCause(t.Context())
-		ended := make(chan error, 1)
-		go func() {
-			_, err := pool.Generate(ctx, inference.Request{Job: smallJob(150)})
-			ended <- err
-		}()
-		time.Sleep(rand.N(80 * time.Millisecond))
-		start := time.Now()
-		cancel(job.ErrCancelled)
-		if err := <-ended; err != nil && !errors.Is(err, job.ErrCancelled) {
-			t.Fatal(err)
-		}
-		took = append(took, time.Since(start))
-		status, err := pool.Status(t.Context())
-		if err != nil || status.Busy != 0 {
-			t.Fatalf("after the cancel: %+v, %v", status, err)
-		}
-		if h := pool.Health()[0]; h.PID != pid {
-			t.Fatalf("the engine was ended: %+v", h)
-		}
-	}
-	slices.Sort(took)
-	t.Logf("cancel to idle: median %s, 99th percentile %s", took[len(took)/2], took[len(took)-1])
 }
 
 func TestIsolatedEngineIsAHost(t *testing.T) {
@@ -235,77 +164,6 @@ func BenchmarkIsolation(b *testing.B) {
 		slices.Sort(took[i])
 		b.ReportMetric(float64(took[i][len(took[i])/2].Microseconds())/1000, name+"-ms/job")
 		b.ReportMetric(float64(took[i][0].Microseconds())/1000, name+"-least-ms/job")
-	}
-}
-
-// TestJobsSurviveTheirEngines: engines are killed while many jobs run, and one
-// job kills its engine each time. That one fails after its attempts; all others
-// are done, once.
-func TestJobsSurviveTheirEngines(t *testing.T) {
-	s := newStation(t, "IMGUS_LOG_LEVEL=error", "IMGUS_ENGINE_WARM_UP=sd1")
-	stop := s.daemon()
-	const poison = "job-20"
-	ids := []string{}
-	for i := range 60 {
-		j := smallJob(30)
-		j.ID = fmt.Sprintf("job-%02d", i)
-		if j.ID == poison {
-			j.Steps, j.Width, j.Height = new(150), new(512), new(512) // it is caught at it
-		}
-		if _, err := s.client.Enqueue(t.Context(), j, "interactive"); err != nil {
-			t.Fatal(err)
-		}
-		ids = append(ids, j.ID)
-	}
-	killed := 0
-	kill := func() {
-		for _, pid := range childrenOf(t, os.Getpid(), "engine") {
-			_ = syscall.Kill(pid, []syscall.Signal{syscall.SIGKILL, syscall.SIGSEGV, syscall.SIGABRT, syscall.SIGUSR1}[killed%4])
-			killed++
-		}
-	}
-	watching := make(chan struct{})
-	go func() {
-		defer close(watching)
-		for status, err := range s.client.Watch(t.Context(), poison) {
-			if err == nil && status.State == job.Running && status.Stage == job.StageDenoise {
-				kill()
-			}
-		}
-	}()
-	for range 8 { // some while the first engine starts
-		time.Sleep(100*time.Millisecond + rand.N(300*time.Millisecond))
-		kill()
-	}
-	s.await(ids)
-	<-watching
-	for _, id := range ids {
-		r := s.record(id)
-		switch {
-		case id == poison && (r.State != job.Failed || r.Error.Code != job.EngineFailed || r.Attempt.Number < 3):
-			t.Errorf("the poison job's record is %+v", r)
-		case id != poison && (r.State != job.Done || len(r.Images) != 1):
-			t.Errorf("%s: record is %+v, %+v", id, r, r.Error)
-		}
-	}
-	images := 0
-	for object, err := range s.bucket.List(t.Context(), storage.ResultPrefix) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.HasSuffix(object.Key, ".png") {
-			images++
-		}
-	}
-	if images != len(ids)-1 {
-		t.Errorf("%d images of %d jobs", images, len(ids)-1)
-	}
-	t.Logf("%d engines killed", killed)
-	if status, _ := stop(); status != 0 {
-		t.Errorf("exit status %d", status)
-	}
-	if left := childrenOf(t, os.Getpid(), "engine"); len(left) > 0 {
-		t.Errorf("left: %v", left)
 	}
 }
 
