@@ -74,6 +74,22 @@ chaos: ## Kill workers and Redis at random under load: make chaos [JOBS=1000 MIN
 chaos/matrix: ## Strike at every step of a job's life in every way
 	scripts/testenv.sh go test ./chaos -run '^TestMatrix$$' -count=1 -timeout 30m -matrix.full
 
+CRASHES ?= 100
+CANCELS ?= 300
+SOAK ?= 2000
+
+.PHONY: engine/crashes
+engine/crashes: ## Kill engines in every way while jobs run, and time the recovery: make engine/crashes [CRASHES=100]
+	scripts/testenv.sh go test ./cmd/worker -run '^(TestRecovery|TestJobsSurviveTheirEngines)$$' -count=1 -v -timeout 0 -engine.crashes=$(CRASHES)
+
+.PHONY: engine/cancels
+engine/cancels: ## Cancel jobs at random moments, and time the engine: make engine/cancels [CANCELS=300]
+	scripts/testenv.sh go test ./cmd/worker -run '^(TestCancelToIdle|TestCancelledJobsLeaveNothing)$$' -count=1 -v -timeout 0 -engine.cancels=$(CANCELS)
+
+.PHONY: soak
+soak: ## Do demo jobs in a row, and watch memory, goroutines and files: make soak [SOAK=2000]
+	scripts/testenv.sh go test ./cmd/worker -run '^TestSoak$$' -count=1 -v -timeout 0 -engine.soak=$(SOAK)
+
 .PHONY: test/amd64-v3
 test/amd64-v3: ## Test the numbers once more with fused multiply-add allowed (needs a CPU with AVX2)
 	GOAMD64=v3 go test ./inference/noise/... ./inference/scheduler/...

@@ -22,8 +22,8 @@ type sample struct {
 	parentFiles, children int // open descriptors, and those of the child
 }
 
-// TestSoak does one job after another, and nothing grows. Twenty steps of the
-// demo's size are a minute each on a small machine, so `make soak` chooses.
+// TestSoak does one job after another, and nothing grows. In a short run they
+// are small.
 func TestSoak(t *testing.T) {
 	s := newStation(t, "IMGUS_LOG_LEVEL=error", "IMGUS_ENGINE_WARM_UP="+demo.Name)
 	stop := s.daemon()
