@@ -88,13 +88,21 @@ type Models struct {
 type Engine struct {
 	Library      string            `mapstructure:"library"`
 	Devices      Devices           `mapstructure:"devices"`
-	MemoryBudget Size              `mapstructure:"memory_budget"` // per device; 0: no bound
+	MemoryBudget Size              `mapstructure:"memory_budget"` // per device; 0: most of what it has
 	Threads      int               `mapstructure:"threads"`       // 0: one for each core
 	Isolate      bool              `mapstructure:"isolate"`
 	WarmUp       []string          `mapstructure:"warm_up"` // name, name@WxH, name@WxHxIMAGES
 	Pin          []string          `mapstructure:"pin"`     // names
 	VAETiling    bool              `mapstructure:"vae_tiling"`
 	CUDA         map[string]string `mapstructure:"cuda"` // provider options
+
+	// What the supervisor of isolated engines bounds.
+	StartTimeout time.Duration `mapstructure:"start_timeout"`
+	LoadTimeout  time.Duration `mapstructure:"load_timeout"`
+	StallTimeout time.Duration `mapstructure:"stall_timeout"`
+	CancelGrace  time.Duration `mapstructure:"cancel_grace"`
+	RecycleAbove Size          `mapstructure:"recycle_above"` // resident; 0: never
+	BadAfter     int           `mapstructure:"bad_after"`
 }
 
 // Limits narrow what a job may ask for; the defaults are the contract's own.
@@ -138,7 +146,8 @@ func Default() Config {
 		Queues:  map[string]int{"interactive": 6, "batch": 1},
 		Storage: Storage{Kind: "s3", Region: "us-east-1", TLS: true},
 		Models:  Models{Directory: "./models"},
-		Engine:  Engine{Devices: Devices{"auto"}, Isolate: true, WarmUp: []string{}, Pin: []string{}, CUDA: map[string]string{}},
+		Engine: Engine{Devices: Devices{"auto"}, Isolate: true, WarmUp: []string{}, Pin: []string{}, CUDA: map[string]string{},
+			StartTimeout: 2 * time.Minute, LoadTimeout: 10 * time.Minute, StallTimeout: 10 * time.Minute, CancelGrace: 5 * time.Second, BadAfter: 5},
 		Limits: Limits{
 			Steps: hard.Steps, Images: hard.Images, Width: hard.Width, Height: hard.Height, Pixels: int(hard.Pixels),
 			PromptLength: hard.Prompt,

@@ -29,6 +29,8 @@ var other = map[string]string{
 	"models.directory": "/models",
 	"engine.library":   "/lib/libonnxruntime.so", "engine.devices": "cpu,cuda:1", "engine.memory_budget": "8GiB", "engine.threads": "3",
 	"engine.isolate": "false", "engine.warm_up": "demo,sd1@512x512x4", "engine.vae_tiling": "true", "engine.pin": "demo", "engine.cuda": "gpu_mem_limit=1024,use_tf32=0",
+	"engine.start_timeout": "3m", "engine.load_timeout": "20m", "engine.stall_timeout": "5m", "engine.cancel_grace": "2s",
+	"engine.recycle_above": "16GiB", "engine.bad_after": "9",
 	"limits.steps": "50", "limits.images": "4", "limits.width": "1024", "limits.height": "768", "limits.pixels": "786432",
 	"limits.prompt_length": "1000", "limits.input_bytes": "5MiB", "limits.input_pixels": "12000000", "limits.input_side": "8192",
 	"job.max_attempts": "5", "job.timeout": "45s", "job.shutdown_grace": "30s", "job.status_ttl": "1h30m",

@@ -198,6 +198,12 @@ func (c checker) engine(e Engine) {
 	c.unique("engine.devices", e.Devices)
 	within(c, "engine.memory_budget", e.MemoryBudget, 0, 1<<50)
 	within(c, "engine.threads", e.Threads, 0, 1024)
+	within(c, "engine.start_timeout", e.StartTimeout, time.Second, time.Hour)
+	within(c, "engine.load_timeout", e.LoadTimeout, time.Second, 24*time.Hour)
+	within(c, "engine.stall_timeout", e.StallTimeout, time.Second, 24*time.Hour)
+	within(c, "engine.cancel_grace", e.CancelGrace, 100*time.Millisecond, time.Minute)
+	within(c, "engine.recycle_above", e.RecycleAbove, 0, 1<<50)
+	within(c, "engine.bad_after", e.BadAfter, 1, 1000)
 	for _, entry := range e.WarmUp {
 		if !warmUp.MatchString(entry) {
 			c.wrong("engine.warm_up", "must be names of models, or name@512x512, or name@512x512x4")

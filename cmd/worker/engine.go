@@ -143,9 +143,17 @@ func (a *app) openPool(ctx context.Context, c configs.Config, model string, log 
 	}
 	pool, err := remote.Open(remote.Options{ //nolint:contextcheck // the engines outlive the opening
 		Devices: a.isolatedDevices(ctx, c.Engine.Devices, library, log), Config: config, Environ: a.environ, Log: log,
+		Grace: c.Engine.CancelGrace, StartTimeout: c.Engine.StartTimeout, Deadlines: deadlines(c.Engine),
+		MemoryLimit: int64(c.Engine.RecycleAbove), BadAfter: c.Engine.BadAfter,
 	})
 	if exit, ok := errors.AsType[*remote.ExitError](err); ok && exit.Status == exitConfig {
 		return nil, &exitError{status: exitConfig, err: err}
 	}
 	return pool, err
+}
+
+// deadlines are the configured bounds of a job's phases.
+func deadlines(c configs.Engine) remote.Deadlines {
+	stall := remote.Patience{Most: c.StallTimeout}
+	return remote.Deadlines{Load: remote.Patience{Most: c.LoadTimeout}, Prepare: stall, Step: stall, VAE: stall, Encode: stall}
 }
