@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/imgus/worker/imaging"
 )
@@ -51,7 +52,12 @@ func scanBomb(t testing.TB, n int) []byte {
 }
 
 func TestDecodeRefuses(t *testing.T) {
-	small := imaging.Limits{Bytes: 1 << 20, Pixels: 500, Side: 40}
+	limited := func(change func(*imaging.Limits)) imaging.Limits {
+		l := imaging.DefaultLimits()
+		change(&l)
+		return l
+	}
+	small := limited(func(l *imaging.Limits) { l.Pixels, l.Side = 500, 40 })
 	photo := goldenFile(t, "jpeg-420-27x18") // 486 pixels
 	for _, c := range []struct {
 		name   string
@@ -62,22 +68,24 @@ func TestDecodeRefuses(t *testing.T) {
 	}{
 		{"nothing", nil, small, imaging.ErrNotImage, "0 bytes"},
 		{"one byte", []byte{0xff}, small, imaging.ErrNotImage, "1 bytes"},
-		{"text", []byte("hello, I am not a picture"), small, imaging.ErrNotImage, "25 bytes that are not a JPEG, PNG or WebP"},
-		{"a GIF", []byte("GIF89a......"), small, imaging.ErrNotImage, "a GIF, not a JPEG"},
-		{"a HEIC", []byte("\x00\x00\x00\x18ftypheic...."), small, imaging.ErrNotImage, "a HEIC or AVIF"},
+		{"text", []byte("hello, I am not a picture"), small, imaging.ErrNotImage, "25 bytes of an unknown kind: send a JPEG, PNG, WebP or GIF"},
 		{"magic only", []byte("\xff\xd8\xff"), small, imaging.ErrNotImage, "JPEG header"},
 		{"PNG magic only", []byte(pngMagic), small, imaging.ErrNotImage, "PNG header"},
 		{"WebP magic only", riff(), small, imaging.ErrNotImage, "WebP header"},
-		{"bytes", photo, imaging.Limits{Bytes: int64(len(photo)) - 1, Pixels: 1e6, Side: 1e6}, imaging.ErrTooLarge, "bytes, the limit is"},
-		{"pixels", photo, imaging.Limits{Bytes: 1e6, Pixels: 485, Side: 27}, imaging.ErrTooLarge, "27 x 18 is 486 pixels, the limit is 485"},
-		{"side", photo, imaging.Limits{Bytes: 1e6, Pixels: 486, Side: 26}, imaging.ErrTooLarge, "27 x 18 pixels, a side may have 26"},
+		{"GIF magic only", []byte("GIF89a"), small, imaging.ErrNotImage, "GIF header"},
+		{"bytes", photo, limited(func(l *imaging.Limits) { l.Bytes = int64(len(photo)) - 1 }), imaging.ErrTooLarge, "bytes, the limit is"},
+		{"pixels", photo, limited(func(l *imaging.Limits) { l.Pixels = 485 }), imaging.ErrTooLarge, "27 x 18 is 486 pixels, the limit is 485"},
+		{"side", photo, limited(func(l *imaging.Limits) { l.Side = 26 }), imaging.ErrTooLarge, "27 x 18 pixels, a side may have 26"},
+		{"frames", goldenFile(t, "gif-animated"), limited(func(l *imaging.Limits) { l.Frames = 2 }), imaging.ErrTooLarge, "3 frames, the limit is 2"},
+		{"memory", photo, limited(func(l *imaging.Limits) { l.Memory = 4616 }), imaging.ErrTooLarge, "decoding it takes"},
+		{"time", photo, limited(func(l *imaging.Limits) { l.Time = -1 }), imaging.ErrTooLarge, "decoding it takes longer than"},
 		{"PNG of 40,000", pngHeader(40000, 40000), imaging.DefaultLimits(), imaging.ErrTooLarge, "40000 x 40000 pixels, a side may have 16384"},
 		{"PNG of 2^31", pngHeader(1<<31-1, 1<<31-1), imaging.DefaultLimits(), nil, ""},
 		{"PNG without pixels", pngHeader(0, 5), small, imaging.ErrNotImage, ""},
 		{"PNG header only", pngHeader(10, 10), small, imaging.ErrNotImage, "PNG"},
 		{"WebP bomb", webpBomb, imaging.DefaultLimits(), imaging.ErrNotImage, "WebP"},
 		{"WebP cut", goldenFile(t, "exif-6-webp-lossy")[:140], small, imaging.ErrNotImage, "unexpected EOF"},
-		{"animated WebP", riff("VP8X\x0a\x00\x00\x00\x02" + strings.Repeat("\x00", 9)), small, imaging.ErrNotImage, "animated pictures are not supported"},
+		{"WebP animation without a frame", riff("VP8X\x0a\x00\x00\x00\x02" + strings.Repeat("\x00", 9)), small, imaging.ErrNotImage, "an animation without a frame"},
 		{"scan bomb", scanBomb(t, 100), imaging.DefaultLimits(), imaging.ErrNotImage, "more than 100 scans"},
 		{"no limits", photo, imaging.Limits{}, imaging.ErrTooLarge, ""},
 	} {
@@ -102,20 +110,48 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
+// What is not taken is named, with advice.
+func TestOtherKinds(t *testing.T) {
+	box := func(brands string) string { return "\x00\x00\x00" + string(rune(8+len(brands))) + "ftyp" + brands }
+	for data, kind := range map[string]string{
+		box("heic\x00\x00\x00\x00mif1heic"):     "a HEIC photo (on an iPhone: Settings, Camera, Formats, Most Compatible): send",
+		box("mif1\x00\x00\x00\x00mif1heic"):     "a HEIC photo",
+		box("mif1\x00\x00\x00\x00mif1avifmiaf"): "an AVIF picture: send",
+		box("avif\x00\x00\x00\x00"):             "an AVIF picture",
+		box("isom\x00\x00\x02\x00isomiso2mp41"): "a video",
+		"\x7f\xff\xff\xffftypqt  ":              "a video",
+		"II*\x00\x08\x00\x00\x00":               "a TIFF",
+		"MM\x00+\x00\x08\x00\x00":               "a TIFF",
+		"BM......":                              "a BMP",
+		"%PDF-1.7":                              "a PDF",
+		"<?xml version='1.0'?><svg/>":           "an SVG",
+		"\xef\xbb\xbf\n<svg xmlns=''/>":         "an SVG",
+		"\xff\x0a....":                          "a JPEG XL",
+		"8BPS\x00\x01":                          "a Photoshop document",
+		"RIFF\x04\x00\x00\x00WAVE":              "of an unknown kind",
+		"ftyp":                                  "4 bytes",
+	} {
+		_, err := imaging.Decode(context.Background(), []byte(data), imaging.DefaultLimits())
+		if !errors.Is(err, imaging.ErrNotImage) || !strings.Contains(err.Error(), kind) || !strings.HasSuffix(err.Error(), "send a JPEG, PNG, WebP or GIF") {
+			t.Errorf("%q: %v, want %s", data, err, kind)
+		}
+	}
+}
+
 func TestDecodeAllowsScansAndLimits(t *testing.T) {
-	if _, err := imaging.Decode(context.Background(), scanBomb(t, 20), imaging.Limits{Bytes: 1e6, Pixels: 40 * 35, Side: 40}); err != nil {
+	if _, err := imaging.Decode(context.Background(), scanBomb(t, 20), imaging.Limits{Bytes: 1e6, Pixels: 40 * 35, Side: 40, Memory: 1e6, Time: time.Hour}); err != nil {
 		t.Error(err)
 	}
 }
 
-// A file cut anywhere is refused; only a PNG may lack its very end.
+// A file cut anywhere is refused; only a PNG or a GIF may lack its very end.
 func TestTruncated(t *testing.T) {
-	for _, name := range []string{"jpeg-progressive", "jpeg-420-27x18", "png-interlaced", "png-p-trns", "webp-lossy-27x18", "webp-lossless-alpha", "exif-6-webp-lossy"} {
+	for _, name := range []string{"jpeg-progressive", "jpeg-420-27x18", "png-interlaced", "png-p-trns", "gif", "gif-part-transparent", "webp-animated", "webp-lossy-27x18", "webp-lossless-alpha", "exif-6-webp-lossy"} {
 		data := goldenFile(t, name)
 		for n := range data {
 			img, err := imaging.Decode(context.Background(), data[:n], imaging.DefaultLimits())
 			switch {
-			case err == nil && (n < len(data)-8 || !bytes.HasPrefix(data, []byte(pngMagic))):
+			case err == nil && (n < len(data)-8 || bytes.HasPrefix(data, []byte("\xff\xd8")) || bytes.HasPrefix(data, []byte("RIFF"))):
 				t.Errorf("%s: %d of %d bytes give %v", name, n, len(data), img.Rect)
 			case err != nil && !errors.Is(err, imaging.ErrNotImage):
 				t.Errorf("%s: %d of %d bytes: %v", name, n, len(data), err)
@@ -140,7 +176,7 @@ func (c *endingContext) Err() error {
 }
 
 func TestContextStopsDecoder(t *testing.T) {
-	for _, name := range []string{"jpeg-420-40x35", "png-rgb", "webp-lossy-40x35"} {
+	for _, name := range []string{"jpeg-420-40x35", "png-rgb", "webp-lossy-40x35", "gif", "webp-animated"} {
 		for n := range 3 {
 			_, err := imaging.Decode(&endingContext{context.Background(), n}, goldenFile(t, name), imaging.DefaultLimits())
 			if err == nil || errors.Is(err, imaging.ErrNotImage) {
@@ -205,7 +241,7 @@ func TestSixteenBitGrey(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	limits := imaging.Limits{Bytes: 1 << 20, Pixels: 1 << 16, Side: 1 << 10}
+	limits := imaging.Limits{Bytes: 1 << 20, Pixels: 1 << 16, Side: 1 << 10, Frames: 10, Memory: 1 << 22, Time: time.Hour}
 	for _, d := range readGolden().Decoded {
 		f.Add(d.File)
 	}

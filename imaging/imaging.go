@@ -1,15 +1,29 @@
 // Package imaging is pixels on their way in and out of a model: it turns the
 // bytes of a stranger's photo into upright RGB pixels, resizes them, converts
-// them to and from tensors, and encodes pictures that carry pixels only.
+// them to and from tensors, and encodes pictures.
 //
 // The numbers are those of Pillow, which diffusers uses: the resize is equal
-// pixel by pixel, and so are decoded PNG and WebP. Decoded JPEG follows
+// pixel by pixel, and so are decoded PNG, WebP and GIF. Decoded JPEG follows
 // libjpeg's upsampling and colour conversion, but Go's inverse DCT may differ
-// from it by one. Colour profiles are ignored, as Pillow ignores them.
+// from it by one.
 //
 // Every picture inside of this package is RGB: opaque, with its origin at (0, 0).
-// Alpha is dropped right after decoding and what lies under it is kept, which is
-// what diffusers' load_image does (PIL's convert("RGB")).
+// The rules by which other pictures become one:
+//
+//   - Alpha is dropped and the colour under it kept, which is what diffusers'
+//     load_image does (PIL's convert("RGB")), with palettes too.
+//   - Of 16 bits the high eight are taken.
+//   - Grey is three equal values. CMYK and YCCK, of JPEG with Adobe's marker, are
+//     converted by Pillow's formula; without the marker they are refused.
+//   - Of an animation the first picture is taken, on its canvas: what it leaves
+//     free is black in WebP, and in GIF the transparent or else the first colour
+//     of its palette. An animated PNG gives its still picture.
+//   - Colours are sRGB. An ICC profile made of curves and a matrix (Display P3,
+//     Adobe RGB, ProPhoto, grey gamma) is converted from, see profile.go; one that
+//     means sRGB leaves the pixels as they are. Others (look-up tables, CMYK),
+//     broken ones, and PNG's gAMA and cHRM are passed over, as Pillow passes over
+//     all.
+//   - EXIF's orientation is applied, once; XMP's is not read.
 package imaging
 
 import (
@@ -18,47 +32,84 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"image/color"
+	"image/draw"
 	"io"
+	"time"
 )
 
 var (
-	// ErrNotImage says that the bytes are no picture that Decode can read: of an
-	// unknown kind, broken, truncated, or animated.
+	// ErrNotImage says that the bytes are no picture that Decode can read: of a
+	// kind that it does not take, broken, or truncated.
 	ErrNotImage = errors.New("not a readable picture")
 
 	// ErrTooLarge says that a picture is above one of the Limits.
 	ErrTooLarge = errors.New("picture too large")
 )
 
-// Limits bound what Decode accepts. All but Bytes are held against the file's
-// header, before any pixel is decoded.
+// Limits bound what Decode accepts. All but Time are held against the file's
+// header and parts, before any pixel is decoded.
 type Limits struct {
-	Bytes  int64 // of the file
-	Pixels int64 // width times height
-	Side   int   // width, and height
+	Bytes  int64         // of the file
+	Pixels int64         // width times height
+	Side   int           // width, and height
+	Frames int           // of an animation, though one alone is decoded
+	Memory int64         // bytes that decoding takes, as the header lets it be foreseen
+	Time   time.Duration // of decoding
 }
 
-// DefaultLimits is 20 MiB, 50 megapixels, and 16,384 pixels a side. Within them
-// the worst case, a progressive JPEG, takes about 1 GB to decode.
+// DefaultLimits is 20 MiB, 50 megapixels, 16,384 pixels a side, 1,000 frames,
+// 1 GiB and 30 seconds. A photo of 12 megapixels takes 200 MB at most; what
+// reaches the memory limit is a progressive JPEG of 44 megapixels without
+// chroma subsampling.
 func DefaultLimits() Limits {
-	return Limits{Bytes: 20 << 20, Pixels: 50_000_000, Side: 16384}
+	return Limits{Bytes: 20 << 20, Pixels: 50_000_000, Side: 16384, Frames: 1000, Memory: 1 << 30, Time: 30 * time.Second}
 }
 
-func (l Limits) check(c image.Config) error {
-	switch pixels := int64(c.Width) * int64(c.Height); {
-	case c.Width <= 0 || c.Height <= 0:
+func (l Limits) checkSize(size image.Point) error {
+	switch pixels := int64(size.X) * int64(size.Y); {
+	case size.X <= 0 || size.Y <= 0:
 		return fmt.Errorf("%w: it has no pixels", ErrNotImage)
-	case c.Width > l.Side || c.Height > l.Side:
-		return fmt.Errorf("%w: %d x %d pixels, a side may have %d", ErrTooLarge, c.Width, c.Height, l.Side)
+	case size.X > l.Side || size.Y > l.Side:
+		return fmt.Errorf("%w: %d x %d pixels, a side may have %d", ErrTooLarge, size.X, size.Y, l.Side)
 	case pixels > l.Pixels:
-		return fmt.Errorf("%w: %d x %d is %d pixels, the limit is %d", ErrTooLarge, c.Width, c.Height, pixels, l.Pixels)
+		return fmt.Errorf("%w: %d x %d is %d pixels, the limit is %d", ErrTooLarge, size.X, size.Y, pixels, l.Pixels)
 	}
 	return nil
 }
 
-// Decode reads a JPEG, PNG or WebP file, recognised by its content, and gives it
-// upright (EXIF orientation applied) as opaque pixels. Of an animated PNG it
-// gives the still picture; an animated WebP is refused.
+// checkCost holds what was found in the file against the limits. Our own copies
+// are two of four bytes a pixel: one as decoded, one upright.
+func (l Limits) checkCost(f facts, size image.Point) error {
+	memory := f.memory + 2*4*int64(size.X)*int64(size.Y)
+	switch {
+	case f.frames > l.Frames:
+		return fmt.Errorf("%w: %d frames, the limit is %d", ErrTooLarge, f.frames, l.Frames)
+	case memory > l.Memory:
+		return fmt.Errorf("%w: decoding it takes %d MB, the limit is %d MB", ErrTooLarge, memory>>20, l.Memory>>20)
+	}
+	return nil
+}
+
+// facts are what a walk over a file's parts finds, without decoding.
+type facts struct {
+	exif    []byte   // a TIFF structure, or nil
+	profile *profile // how its colours become sRGB, nil where they are
+	frames  int      // of an animation
+	memory  int64    // bytes that the decoder will take
+	first   *frame   // of an animation, or nil where the file is one picture
+	palette color.Palette
+}
+
+// frame is the first picture of an animation.
+type frame struct {
+	place      image.Rectangle // on the canvas
+	background color.NRGBA     // of the canvas
+	data       []byte          // a file of its own; nil: the decoder finds it in the whole
+}
+
+// Decode reads a JPEG, PNG, WebP or GIF file, recognised by its content, and
+// gives it upright (EXIF orientation applied) as opaque sRGB pixels.
 //
 // Errors are ErrNotImage or ErrTooLarge, wrapped with what was found, or the
 // cause of ctx's end, which stops a decoder in its course.
@@ -70,34 +121,71 @@ func Decode(ctx context.Context, data []byte, l Limits) (*image.NRGBA, error) {
 	if err != nil {
 		return nil, err
 	}
-	facts, err := c.inspect(data)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrNotImage, c.name, err)
-	}
-	config, err := guard(func() (image.Config, error) { return c.config(bytes.NewReader(data)) })
+	size, err := c.size(data)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s header: %w", ErrNotImage, c.name, err)
 	}
-	if err := l.check(config); err != nil {
+	if err := l.checkSize(size); err != nil {
 		return nil, err
 	}
-	img, err := guard(func() (*image.NRGBA, error) {
-		decoded, err := c.decode(reading(ctx, data))
-		if err != nil {
-			return nil, err
-		}
-		if size := decoded.Bounds().Size(); size != image.Pt(config.Width, config.Height) {
-			return nil, fmt.Errorf("%d x %d pixels, the header says %d x %d", size.X, size.Y, config.Width, config.Height)
-		}
-		return c.pixels(decoded), ctx.Err()
-	})
+	f, err := guard(func() (facts, error) { return c.inspect(data, size) })
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrNotImage, c.name, err)
+	}
+	if err := l.checkCost(f, size); err != nil {
+		return nil, err
+	}
+	source := &source{data: data, until: time.Now().Add(l.Time)}
+	img, err := guard(func() (*image.NRGBA, error) { return c.pictureOf(ctx, source, f, size) })
 	switch {
 	case ctx.Err() != nil:
+		Wipe(img)
 		return nil, fmt.Errorf("decode %s: %w", c.name, context.Cause(ctx))
+	case source.late:
+		return nil, fmt.Errorf("%w: decoding it takes longer than %v", ErrTooLarge, l.Time)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %s: %w", ErrNotImage, c.name, err)
 	}
-	return upright(img, orientation(facts.exif)), nil
+	f.profile.convert(img.Pix)
+	return upright(img, orientation(f.exif)), nil
+}
+
+// size is what the header claims.
+func (c codec) size(data []byte) (image.Point, error) {
+	config, err := guard(func() (image.Config, error) { return c.config(bytes.NewReader(data)) })
+	return image.Pt(config.Width, config.Height), err
+}
+
+// pictureOf decodes, and puts an animation's first picture on its canvas. What
+// the decoder gives must have the size that was held against the limits.
+func (c codec) pictureOf(ctx context.Context, s *source, f facts, canvas image.Point) (*image.NRGBA, error) {
+	place := image.Rectangle{Max: canvas}
+	if f.first != nil {
+		place = f.first.place
+		if f.first.data != nil {
+			s.data = f.first.data
+			if size, err := c.size(s.data); err != nil || size != place.Size() {
+				return nil, fmt.Errorf("a frame of %d x %d pixels, the animation says %d x %d", size.X, size.Y, place.Dx(), place.Dy())
+			}
+		}
+	}
+	decoded, err := c.decode(s.reader(ctx))
+	if err != nil {
+		return nil, err
+	}
+	defer Wipe(decoded)
+	if size := decoded.Bounds().Size(); size != place.Size() {
+		return nil, fmt.Errorf("%d x %d pixels, the header says %d x %d", size.X, size.Y, place.Dx(), place.Dy())
+	}
+	img := c.pixels(decoded, f)
+	if place.Size() == canvas {
+		return img, nil
+	}
+	defer Wipe(img)
+	whole := image.NewNRGBA(image.Rectangle{Max: canvas})
+	draw.Draw(whole, whole.Rect, image.NewUniform(f.first.background), image.Point{}, draw.Src)
+	draw.Draw(whole, place, img, image.Point{}, draw.Src)
+	return whole, nil
 }
 
 // guard makes an error of a decoder's panic.
@@ -111,20 +199,33 @@ func guard[T any](f func() (T, error)) (v T, err error) {
 }
 
 // readSize is small, so that a decoder that spends long on few bytes (a JPEG of
-// many scans) meets the end of ctx soon.
+// many scans) meets the end of its time soon.
 const readSize = 256
 
-// reading gives data until ctx ends.
-func reading(ctx context.Context, data []byte) io.Reader {
+// source gives data until its time is up. Decoders do not all pass on the error
+// of their reader, so it remembers.
+type source struct {
+	data  []byte
+	until time.Time
+	late  bool
+}
+
+var errLate = errors.New("time is up")
+
+// reader reads the source until ctx ends.
+func (s *source) reader(ctx context.Context) io.Reader {
 	return readerFunc(func(p []byte) (int, error) {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		if len(data) == 0 {
+		if s.late = time.Now().After(s.until); s.late {
+			return 0, errLate
+		}
+		if len(s.data) == 0 {
 			return 0, io.EOF
 		}
-		n := copy(p, data[:min(readSize, len(data))])
-		data = data[n:]
+		n := copy(p, s.data[:min(readSize, len(s.data))])
+		s.data = s.data[n:]
 		return n, nil
 	})
 }

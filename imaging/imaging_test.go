@@ -32,6 +32,11 @@ type golden struct {
 		Name string
 		File []byte
 	}
+	Coloured []struct { // with a profile; RGB is littlecms's sRGB
+		Name string
+		File []byte
+		RGB  []byte
+	}
 }
 
 var readGolden = sync.OnceValue(func() golden {

@@ -42,25 +42,23 @@ func orientation(exif []byte) (o int) {
 	return o
 }
 
-// upright undoes an EXIF orientation, as PIL's ImageOps.exif_transpose does.
+// upright undoes an EXIF orientation, as PIL's ImageOps.exif_transpose does. What
+// lay on its side is wiped.
 func upright(img *image.NRGBA, orientation int) *image.NRGBA {
-	switch orientation {
-	case 2:
-		return dimaging.FlipH(img)
-	case 3:
-		return dimaging.Rotate180(img)
-	case 4:
-		return dimaging.FlipV(img)
-	case 5:
-		return dimaging.Transpose(img)
-	case 6:
-		return dimaging.Rotate270(img) // counter-clockwise
-	case 7:
-		return dimaging.Transverse(img)
-	case 8:
-		return dimaging.Rotate90(img)
+	turn, ok := map[int]func(image.Image) *image.NRGBA{
+		2: dimaging.FlipH,
+		3: dimaging.Rotate180,
+		4: dimaging.FlipV,
+		5: dimaging.Transpose,
+		6: dimaging.Rotate270, // counter-clockwise
+		7: dimaging.Transverse,
+		8: dimaging.Rotate90,
+	}[orientation]
+	if !ok {
+		return img
 	}
-	return img
+	defer Wipe(img)
+	return turn(img)
 }
 
 // Crop gives the part of img inside r as a picture of its own.

@@ -25,10 +25,16 @@ func Resize(src *image.NRGBA, w, h int) *image.NRGBA {
 	}
 	// Pillow 13 takes the columns first where the height loses far more than the
 	// width; earlier versions never do, which rounds a few pixels otherwise.
+	first, second := rows, columns
 	if lost := size.Y - h; lost > 0 && lost > 2*(size.X-w) {
-		return rows(columns(src))
+		first, second = columns, rows
 	}
-	return columns(rows(src))
+	between := first(src)
+	dst := second(between)
+	if between != src && between != dst {
+		Wipe(between)
+	}
+	return dst
 }
 
 // precision leaves 8 bits for the pixel and 2 for weights that sum to more than

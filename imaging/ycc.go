@@ -7,7 +7,7 @@ import "image"
 
 // fromJPEG mirrors libjpeg's default: "fancy" upsampling (jdsample.c) and the
 // conversion of jdcolor.c.
-func fromJPEG(src image.Image) *image.NRGBA {
+func fromJPEG(src image.Image, _ facts) *image.NRGBA {
 	ycc, ok := src.(*image.YCbCr)
 	if !ok {
 		return rgb(src)
@@ -89,7 +89,7 @@ func upsampleRow(out []uint8, sums []int32, plane []uint8, stride, h, y, across,
 
 // fromWebP mirrors libwebp's default: its "fancy" upsampling (dsp/upsampling.c)
 // and its conversion from studio range (dsp/yuv.h).
-func fromWebP(src image.Image) *image.NRGBA {
+func fromWebP(src image.Image, _ facts) *image.NRGBA {
 	var ycc *image.YCbCr
 	switch src := src.(type) {
 	case *image.YCbCr:

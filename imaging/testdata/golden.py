@@ -1,11 +1,11 @@
 """Writes golden.json: pictures and what Pillow reads in them, and digests of
-Pillow's Lanczos (pip install pillow==13.0.0 numpy).
+Pillow's Lanczos, and the colours of littlecms (pip install pillow==13.0.0 numpy).
 
     python golden.py
 """
 import base64, hashlib, io, json, os, struct, zlib
 import numpy as np
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 b64 = lambda b: base64.b64encode(b).decode()
@@ -67,6 +67,24 @@ def adam7(pixels):
     rows = [row.tobytes() for x, y, dx, dy in passes for row in pixels[y::dy, x::dx] if row.size]
     return png(w, h, 8, 2, rows, interlace=1)
 
+def webp_part(w, h, frame):
+    """An animation of one frame that covers a part of its canvas."""
+    part = lambda name, data: name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) & 1)
+    u24 = lambda v: struct.pack("<I", v)[:3]
+    fw, fh = Image.open(io.BytesIO(frame)).size
+    canvas = part(b"VP8X", b"\x02\0\0\0" + u24(w - 1) + u24(h - 1)) + part(b"ANIM", bytes(6))
+    body = b"WEBP" + canvas + part(b"ANMF", u24(3) + u24(2) + u24(fw - 1) + u24(fh - 1) + u24(100) + b"\0" + frame[12:])
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+def gif_part(palette, control):
+    """The picture as a frame on a larger canvas, with a palette of its own."""
+    data = saved(palette, "GIF")
+    size = 3 << ((data[10] & 7) + 1)
+    table, rest = data[13:13 + size], data[13 + size:]
+    at = rest.index(b",")
+    frame = b"," + struct.pack("<HH", 4, 3) + rest[at + 5:at + 9] + bytes([0x80 | data[10] & 7]) + table[3:] + table[:3] + rest[at + 10:]
+    return data[:6] + struct.pack("<HH", 40, 30) + data[10:13] + table + control + frame
+
 def files():
     w, h = 27, 18
     img = scene(w, h)
@@ -101,9 +119,20 @@ def files():
     yield "jpeg-restart", saved(scene(40, 35), "JPEG", quality=80, restart_marker_blocks=1)
     yield "jpeg-rgb", saved(img, "JPEG", quality=95, keep_rgb=True)
     yield "jpeg-cmyk", saved(img.convert("CMYK"), "JPEG", quality=95)
+    yield "jpeg-ycck", saved(img.convert("CMYK"), "JPEG", quality=95).replace(b"Adobe\0\x64\0\0\0\0\0", b"Adobe\0\x64\0\0\0\0\2")
     yield "webp-lossy-alpha", saved(rgba, "WEBP", quality=70, exact=True)
     yield "webp-lossless", saved(img, "WEBP", lossless=True)
     yield "webp-lossless-alpha", saved(rgba, "WEBP", lossless=True, exact=True)
+    yield "webp-animated", saved(img, "WEBP", lossless=True, save_all=True, append_images=[img.rotate(180), rgba])
+    yield "webp-animated-alpha", saved(rgba, "WEBP", quality=70, exact=True, save_all=True, append_images=[img.rotate(180)])
+    yield "webp-animated-part", webp_part(w, h, saved(scene(9, 8), "WEBP", lossless=True))
+    yield "gif", saved(palette, "GIF")
+    yield "gif-l", saved(img.convert("L"), "GIF")
+    yield "gif-interlaced", saved(palette, "GIF", interlace=1)
+    yield "gif-transparent", saved(palette, "GIF", transparency=palette.getpixel((13, 9)))
+    yield "gif-animated", saved(palette, "GIF", save_all=True, append_images=[palette.rotate(180), palette])
+    for name, control in ("part", b""), ("part-transparent", b"!\xf9\x04\x01\0\0\x03\0"), ("part-outside", b"!\xf9\x04\x01\0\0\xf0\0"):
+        yield f"gif-{name}", gif_part(palette, control)
     small = scene(7, 4)
     for o in range(1, 9):
         exif = Image.Exif()
@@ -142,10 +171,79 @@ def marked():
     yield "png", saved(img, "PNG", exif=exif, icc_profile=icc, pnginfo=text)
     yield "webp", saved(img, "WEBP", exif=exif, xmp=xmp, icc_profile=icc, quality=80)
 
+# --- colour ------------------------------------------------------------------
+
+fix = lambda *v: struct.pack(f">{len(v)}i", *(round(x * 65536) for x in v))
+D50 = np.array([0.9642, 1.0, 0.8249])
+
+def colorants(rx, ry, gx, gy, bx, by, wx, wy):
+    """The primaries under D50: a matrix whose columns are red, green, blue."""
+    xyz = lambda x, y: np.array([x / y, 1, (1 - x - y) / y])
+    m = np.stack([xyz(rx, ry), xyz(gx, gy), xyz(bx, by)], 1)
+    white = xyz(wx, wy)
+    m = m * np.linalg.solve(m, white)
+    bradford = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+    return np.linalg.inv(bradford) @ np.diag((bradford @ D50) / (bradford @ white)) @ bradford @ m
+
+def icc(space, tags, pcs=b"XYZ "):
+    table, data = b"", b""
+    start = 128 + 4 + 12 * (len(tags) + 3)
+    desc = b"text" + bytes(4) + b"made for a test\0"
+    for name, tag in list(tags.items()) + [(b"wtpt", b"XYZ " + bytes(4) + fix(*D50)), (b"desc", b"desc" + bytes(4) + struct.pack(">I", 2) + b"t\0" + bytes(78)), (b"cprt", desc)]:
+        table += name + struct.pack(">II", start + len(data), len(tag))
+        data += tag + bytes(-len(tag) % 4)
+    size = start + len(data)
+    header = struct.pack(">I4sI4s4s4s", size, b"lcms", 0x02400000, b"mntr", space, pcs) + struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + b"acsp" + bytes(28) + fix(*D50) + bytes(48)
+    return header + struct.pack(">I", len(tags) + 3) + table + data
+
+gamma = lambda g: b"curv" + bytes(4) + struct.pack(">IH", 1, round(g * 256))
+para = lambda kind, *v: b"para" + bytes(4) + struct.pack(">HH", kind, 0) + fix(*v)
+table = lambda f, n=256: b"curv" + bytes(4) + struct.pack(f">I{n}H", n, *(round(f(i / (n - 1)) * 65535) for i in range(n)))
+SRGB = para(3, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+bt709 = lambda x: x / 4.5 if x < 0.081 else ((x + 0.099) / 1.099) ** (1 / 0.45)
+
+def rgb_profile(primaries, tone):
+    m = colorants(*primaries)
+    tags = {name: b"XYZ " + bytes(4) + fix(*m[:, i]) for i, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
+    return icc(b"RGB ", tags | {b"rTRC": tone, b"gTRC": tone, b"bTRC": tone})
+
+D65 = 0.3127, 0.3290
+PROFILES = {
+    "display-p3": rgb_profile((0.680, 0.320, 0.265, 0.690, 0.150, 0.060, *D65), SRGB),
+    "adobe-rgb": rgb_profile((0.64, 0.33, 0.21, 0.71, 0.15, 0.06, *D65), gamma(2.19921875)),
+    "prophoto": rgb_profile((0.7347, 0.2653, 0.1596, 0.8404, 0.0366, 0.0001, 0.3457, 0.3585), gamma(1.8)),
+    "rec2020-table": rgb_profile((0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *D65), table(bt709)),
+    "gamma22": rgb_profile((0.64, 0.33, 0.30, 0.60, 0.15, 0.06, *D65), para(0, 2.2)),
+    "srgb": rgb_profile((0.64, 0.33, 0.30, 0.60, 0.15, 0.06, *D65), SRGB),
+    "srgb-table": rgb_profile((0.64, 0.33, 0.30, 0.60, 0.15, 0.06, *D65), table(lambda x: x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4, 1024)),
+    "grey-18": icc(b"GRAY", {b"kTRC": gamma(1.8)}),
+    "grey-22-lab": icc(b"GRAY", {b"kTRC": gamma(1.2)}, b"Lab "),
+}
+
+def coloured():
+    """Pictures with a profile, and what littlecms makes of them in sRGB."""
+    srgb = ImageCms.createProfile("sRGB")
+    ramps = np.zeros((8, 32, 3), np.uint8)
+    for i in range(7):
+        ramps[i] = np.linspace(0, 255, 32)[:, None] * [(i + 1) & 1, (i + 1) >> 1 & 1, (i + 1) >> 2 & 1]
+    colours = Image.fromarray(np.concatenate([ramps, noise(32, 16)]))
+    for name, profile in PROFILES.items():
+        image = colours.convert("L") if name.startswith("grey") else colours
+        for format, options in ("PNG", {}), ("WEBP", {"lossless": True}), ("JPEG", {"quality": 95, "subsampling": 0}):
+            if format != "PNG" and name != "display-p3" and (format, name) != ("JPEG", "grey-18"):
+                continue
+            data = saved(image, format, icc_profile=profile, **options)
+            read = Image.open(io.BytesIO(data))
+            rgb = ImageCms.profileToProfile(read, ImageCms.ImageCmsProfile(io.BytesIO(profile)), srgb, renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC, outputMode="RGB")
+            if name.startswith("srgb"):
+                rgb = read.convert("RGB")
+            yield {"name": f"{name}-{format.lower()}", "file": b64(data), "rgb": b64(rgb.tobytes())}
+
 golden = {
     "resized": list(resized()),
     "decoded": list(decoded()),
     "marked": [{"name": n, "file": b64(f)} for n, f in marked()],
+    "coloured": list(coloured()),
 }
 with open(f"{HERE}/golden.json", "w") as f:
     parts = [f'"{k}":[\n' + ",\n".join(json.dumps(v, separators=(",", ":")) for v in vs) + "]" for k, vs in golden.items()]

@@ -95,7 +95,7 @@ func (e *Engine) run(ctx context.Context, d *device, l *loaded, p prepared, watc
 		out := p.parameters.Output
 		picture := imaging.FromTensor(pixels, t.Width, t.Height)
 		data, err := imaging.Encode(picture, string(out.Format), out.Quality)
-		wipe(picture)
+		imaging.Wipe(picture)
 		if err != nil {
 			return fmt.Errorf("encode image: %w", err)
 		}

@@ -31,6 +31,7 @@ func (e *Engine) prepare(ctx context.Context, r inference.Request, l *loaded) (p
 		return prepared{}, err
 	}
 	var photo, mask *image.NRGBA
+	defer func() { imaging.Wipe(photo, mask) }()
 	var err error
 	if r.Job.Kind.NeedsInput() {
 		if photo, err = decode(ctx, r.Input, "input", limits); err != nil {
@@ -51,22 +52,15 @@ func (e *Engine) prepare(ctx context.Context, r inference.Request, l *loaded) (p
 		fitted := imaging.Resize(photo, w, h)
 		p.task.Photo = make([]float32, 3*w*h)
 		imaging.ToTensor(p.task.Photo, fitted)
-		wipe(photo, fitted)
+		imaging.Wipe(fitted)
 	}
 	if mask != nil {
 		fitted := imaging.Resize(mask, w, h)
 		p.task.Mask = make([]float32, w*h)
 		imaging.ToMask(p.task.Mask, fitted)
-		wipe(mask, fitted)
+		imaging.Wipe(fitted)
 	}
 	return p, nil
-}
-
-// wipe overwrites a user's pixels as soon as they are not needed.
-func wipe(pictures ...*image.NRGBA) {
-	for _, picture := range pictures {
-		clear(picture.Pix)
-	}
 }
 
 // limits are what jobs for the model may ask for.
@@ -75,7 +69,9 @@ func (e *Engine) limits(l *loaded) job.Limits {
 }
 
 func decode(ctx context.Context, data []byte, field string, limits job.Limits) (*image.NRGBA, error) {
-	img, err := imaging.Decode(ctx, data, imaging.Limits{Bytes: limits.InputBytes, Pixels: limits.InputPixels, Side: limits.InputSide})
+	l := imaging.DefaultLimits()
+	l.Bytes, l.Pixels, l.Side = limits.InputBytes, limits.InputPixels, limits.InputSide
+	img, err := imaging.Decode(ctx, data, l)
 	switch {
 	case err == nil:
 		return img, nil

@@ -1,0 +1,124 @@
+package imaging
+
+import (
+	"bytes"
+	"compress/zlib"
+	"encoding/binary"
+	"errors"
+	"image"
+	"io"
+	"math"
+)
+
+// pngConfig reads the size that the header claims, whether or not its checksum
+// holds: what is too large is called so, and only the rest is read further.
+func pngConfig(r io.Reader) (image.Config, error) {
+	var head [24]byte // magic, length and type of IHDR, width, height
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return image.Config{}, err
+	}
+	if string(head[12:16]) != "IHDR" {
+		return image.Config{}, errors.New("it does not begin with IHDR")
+	}
+	w, h := binary.BigEndian.Uint32(head[16:]), binary.BigEndian.Uint32(head[20:])
+	if w > math.MaxInt32 || h > math.MaxInt32 {
+		return image.Config{}, errors.New("a side above 2^31-1")
+	}
+	return image.Config{Width: int(w), Height: int(h)}, nil
+}
+
+func inspectPNG(data []byte, size image.Point) (facts, error) {
+	var (
+		f           facts
+		icc, cicp   []byte
+		depth, kind byte
+	)
+	for rest := data[8:]; len(rest) >= 12; {
+		length := int64(binary.BigEndian.Uint32(rest))
+		if length > int64(len(rest)-12) {
+			break
+		}
+		chunk := rest[8 : 8+length]
+		switch string(rest[4:8]) {
+		case "IHDR":
+			if len(chunk) == 13 {
+				depth, kind = chunk[8], chunk[9]
+			}
+		case "eXIf":
+			if f.exif == nil {
+				f.exif = chunk
+			}
+		case "iCCP":
+			if icc == nil {
+				icc = chunk
+			}
+		case "cICP":
+			if cicp == nil {
+				cicp = chunk
+			}
+		case "fcTL":
+			f.frames++
+		}
+		rest = rest[12+length:]
+	}
+	bits := pngBits(depth, kind) * int64(size.X) * int64(size.Y)
+	// Deflate makes 1 byte of 1,032 at most.
+	if bits/8/1032 > int64(len(data)) {
+		return f, errTooShort
+	}
+	f.memory = pngMemory(depth, kind, size)
+	space := "RGB "
+	if kind == 0 || kind == 4 {
+		space = "GRAY"
+	}
+	// The precedence of PNG, third edition, 4.3.
+	switch {
+	case bytes.Equal(cicp, []byte{1, 13, 0, 1}): // sRGB
+	case bytes.Equal(cicp, []byte{12, 13, 0, 1}) && space == "RGB ":
+		f.profile = displayP3()
+	default:
+		f.profile = parseProfile(inflateProfile(icc), space)
+	}
+	return f, nil
+}
+
+// pngBits is the size of a pixel in the file.
+func pngBits(depth, kind byte) int64 {
+	channels := map[byte]int64{0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+	return channels[kind] * int64(depth)
+}
+
+// pngMemory is what image/png takes: a picture, of which interlacing makes half
+// once more.
+func pngMemory(depth, kind byte, size image.Point) int64 {
+	pixel := int64(4)
+	switch {
+	case kind == 3 || kind == 0 && depth <= 8: // a palette, grey
+		pixel = 1
+	case kind == 0:
+		pixel = 2
+	case depth == 16:
+		pixel = 8
+	}
+	return pixel * int64(size.X) * int64(size.Y) * 3 / 2
+}
+
+// inflateProfile reads an iCCP chunk: a name, a method, and the profile
+// compressed. More than maxProfile of it is never made.
+func inflateProfile(chunk []byte) []byte {
+	name := bytes.IndexByte(chunk, 0)
+	if name < 0 || name+2 > len(chunk) {
+		return nil
+	}
+	r, err := zlib.NewReader(bytes.NewReader(chunk[name+2:]))
+	if err != nil {
+		return nil
+	}
+	icc, err := io.ReadAll(io.LimitReader(r, maxProfile+1))
+	if err != nil || len(icc) > maxProfile {
+		return nil
+	}
+	return icc
+}
+
+func fromPNG(src image.Image, _ facts) *image.NRGBA { return rgb(src) }
