@@ -34,8 +34,8 @@ var deaths = []syscall.Signal{syscall.SIGUSR1, syscall.SIGKILL, syscall.SIGSEGV,
 // takes beyond the loading of the model is the start of a process.
 func TestRecovery(t *testing.T) {
 	pool := isolated(t, nil)
-	// generate gives the time until the model was loaded, and what of it was
-	// the loading.
+	// generate gives the time until the model was loaded, and what of it was the
+	// loading. Only the newest progress may be told.
 	generate := func(steps int) (ready, load time.Duration, err error) {
 		start := time.Now()
 		r, err := pool.Generate(t.Context(), inference.Request{Job: smallJob(steps), Progress: func(p job.Progress) {
@@ -118,13 +118,13 @@ func TestJobsSurviveTheirEngines(t *testing.T) {
 		}
 	}()
 	for done := false; !done || killed < *crashes; {
-		pause := time.After(100*time.Millisecond + rand.N(500*time.Millisecond))
+		pause := time.After(time.Second + rand.N(time.Second)) // an engine that dies at each start is left alone for longer and longer
 		if killed >= *crashes {
 			pause = nil
 		}
 		select {
 		case <-poisoned:
-		case <-pause: // some while the first engine starts
+		case <-pause:
 		case <-watching:
 			watching, done = nil, true
 			continue
