@@ -124,7 +124,12 @@ func vectorTimestep(ctx context.Context, stage string, sums map[string]string, o
 		return err
 	}
 	o.Progress("comparing the noise with a timestep per sample", 0, 0)
-	if err := o.SameNoise(ctx, name, edited); err != nil {
+	err = o.SameNoise(ctx, name, edited)
+	if errors.Is(err, ErrUneditable) {
+		o.Progress("the timestep stays one for the batch", 0, 0)
+		return os.Remove(edited)
+	}
+	if err != nil {
 		return fmt.Errorf("compare %q with a timestep per sample: %w", unet, err)
 	}
 	sums[unet] = sum

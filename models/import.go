@@ -19,6 +19,9 @@ import (
 // ErrExists: the catalogue has a model of the name already.
 var ErrExists = errors.New("there is a model of this name")
 
+// ErrUneditable: the UNet cannot be run with a timestep per sample.
+var ErrUneditable = errors.New("the unet takes no timestep per sample")
+
 // ImportOptions say how a model comes into the catalogue.
 type ImportOptions struct {
 	// Name is the model's name; empty: what its manifest says, else the name of
@@ -27,8 +30,8 @@ type ImportOptions struct {
 	// Replace lets the model take the place of one of the same name.
 	Replace bool
 	// SameNoise checks that two files of a UNet predict the same noise, one
-	// with a timestep for the batch and one with a timestep per sample. Nil
-	// leaves the graph as it is.
+	// with a timestep for the batch and one with a timestep per sample. Nil, and
+	// ErrUneditable, leave the graph as it is.
 	SameNoise func(ctx context.Context, batch, perSample string) error
 	// Smoke makes a picture with the model, before it is in the catalogue. Nil
 	// leaves it out.

@@ -60,17 +60,20 @@ type engineConfig struct {
 // engineCommand is for worker run alone, and for those who look for a fault.
 func (a *app) engineCommand() *cobra.Command {
 	var device, library string
-	var probe bool
+	var probe, sameNoise bool
 	cmd := &cobra.Command{
-		Use:   "engine (--device DEVICE | --probe)",
+		Use:   "engine (--device DEVICE [--same-noise FILE FILE] | --probe)",
 		Short: "Be the engine process of a device; started by the worker itself",
 		Long: `Runs models on one device for the worker process that started it, over sockets
 that it inherited. With --probe it prints the devices of this machine instead,
-one JSON document a line.`,
+one JSON document a line; with --same-noise whether two files of a UNet predict
+the same.`,
 		Hidden: true,
-		Args:   args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args:   args(cobra.MaximumNArgs(2)),
+		RunE: func(cmd *cobra.Command, files []string) error {
 			switch {
+			case sameNoise && len(files) != 2, !sameNoise && len(files) > 0:
+				return usage("--same-noise takes two files, all else none")
 			case probe:
 				return a.probe(library)
 			case device == "":
@@ -80,22 +83,32 @@ one JSON document a line.`,
 			if err != nil {
 				return err
 			}
+			if sameNoise {
+				return a.compareProcess(cmd.Context(), id, files[0], files[1])
+			}
 			return a.engineProcess(cmd.Context(), id)
 		},
 	}
 	cmd.Flags().StringVar(&device, "device", "", "`DEVICE`: cpu or cuda:N")
 	cmd.Flags().BoolVar(&probe, "probe", false, "list the devices")
+	cmd.Flags().BoolVar(&sameNoise, "same-noise", false, "compare two files of a UNet")
 	cmd.Flags().StringVar(&library, "library", "", "`FILE` of ONNX Runtime, for --probe")
 	return cmd
+}
+
+// visible is the device as its process counts it, which sees no other.
+func visible(device onnx.Device) onnx.Device {
+	if device == onnx.CPU {
+		return device
+	}
+	return "cuda:0"
 }
 
 // engineProcess is the child's side of openPool.
 func (a *app) engineProcess(ctx context.Context, device onnx.Device) error {
 	level := new(slog.LevelVar)
 	log := slog.New(slog.NewJSONHandler(a.stderr, &slog.HandlerOptions{Level: level}))
-	if device != onnx.CPU {
-		device = "cuda:0" // the only one that it sees
-	}
+	device = visible(device)
 	child := remote.Child{
 		Log:    log,
 		Broken: func(err error) bool { return errors.Is(err, local.ErrUnusable) },

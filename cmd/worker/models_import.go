@@ -65,8 +65,8 @@ func (a *app) importModel(ctx context.Context, c configs.Config, dir string, o m
 	}
 	steps := &stepPrinter{app: a}
 	o.Progress = steps.show
-	o.SameNoise = func(ctx context.Context, batch, perSample string) error { return sameNoise(ctx, c, batch, perSample) }
-	o.Smoke = func(ctx context.Context, m *models.Model) error { return smoke(ctx, c, m) }
+	o.SameNoise = func(ctx context.Context, batch, perSample string) error { return a.sameNoise(ctx, c, batch, perSample) }
+	o.Smoke = func(ctx context.Context, m *models.Model) error { return a.smoke(ctx, c, m) }
 	m, err := catalogue.Import(ctx, dir, o)
 	steps.done()
 	if err != nil {
@@ -85,10 +85,16 @@ func (a *app) importModel(ctx context.Context, c configs.Config, dir string, o m
 }
 
 // smoke makes a picture of the smallest size in two steps, which is the least
-// that shows a model to work.
-func smoke(ctx context.Context, c configs.Config, m *models.Model) (err error) {
-	c.Engine.Devices = devices(c.Engine.Devices)[:1]
-	engine, err := openEngine(c, models.New("", m), slog.New(slog.DiscardHandler))
+// that shows a model to work: in an engine process, since nobody knows yet what
+// the model does to the library that runs it.
+func (a *app) smoke(ctx context.Context, c configs.Config, m *models.Model) (err error) {
+	quiet := slog.New(slog.DiscardHandler)
+	library, err := findLibrary(c.Engine.Library)
+	if err != nil {
+		return err
+	}
+	c.Engine.Devices = a.isolatedDevices(ctx, c.Engine.Devices, library, quiet)[:1]
+	engine, err := a.openPool(ctx, c, m.Dir, quiet)
 	if err != nil {
 		return err
 	}

@@ -1,14 +1,18 @@
 package main
 
 import (
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/imgus/worker/configs"
 	"github.com/imgus/worker/internal/testservices"
 	"github.com/imgus/worker/job"
+	"github.com/imgus/worker/models"
 	"github.com/imgus/worker/models/onnxfile"
 )
 
@@ -139,8 +143,10 @@ func TestVerifyFindsAFlippedByte(t *testing.T) {
 }
 
 // TestSameNoise: a scalar timestep of half precision, which the binding does
-// not have, and an edit that changes what the model predicts.
+// not have, an edit that changes what the model predicts, and a graph that
+// cannot be loaded.
 func TestSameNoise(t *testing.T) {
+	a := &app{stderr: io.Discard, environ: os.Environ()}
 	c := configs.Config{Engine: configs.Engine{Library: testservices.ONNXRuntime(t), Devices: configs.Devices{"cpu"}}}
 	edit := func(name string) string {
 		m, err := onnxfile.Parse(readFile(t, "testdata", name))
@@ -152,11 +158,49 @@ func TestSameNoise(t *testing.T) {
 		}
 		return writeFile(t, filepath.Join(t.TempDir(), name), m.Encode())
 	}
-	if err := sameNoise(t.Context(), c, filepath.Join("testdata", "half_unet.onnx"), edit("half_unet.onnx")); err != nil {
+	half, wrong := filepath.Join("testdata", "half_unet.onnx"), filepath.Join("testdata", "wrong_unet.onnx")
+	if err := a.sameNoise(t.Context(), c, half, edit("half_unet.onnx")); err != nil {
 		t.Error(err)
 	}
-	err := sameNoise(t.Context(), c, filepath.Join("testdata", "wrong_unet.onnx"), edit("wrong_unet.onnx"))
+	err := a.sameNoise(t.Context(), c, wrong, edit("wrong_unet.onnx"))
 	if err == nil || !strings.Contains(err.Error(), "different timesteps: the noise differs") {
 		t.Errorf("got %v", err)
+	}
+	broken := writeFile(t, filepath.Join(t.TempDir(), "broken.onnx"), []byte("no graph"))
+	if err := a.sameNoise(t.Context(), c, half, broken); !errors.Is(err, models.ErrUneditable) {
+		t.Errorf("an edited graph that cannot be loaded: %v", err)
+	}
+	if err := a.sameNoise(t.Context(), c, broken, half); err == nil || errors.Is(err, models.ErrUneditable) {
+		t.Errorf("a graph that cannot be loaded: %v", err)
+	}
+	c.Engine.Library = writeFile(t, filepath.Join(t.TempDir(), "lib.so"), []byte("no library"))
+	if err := a.sameNoise(t.Context(), c, half, half); err == nil || !strings.Contains(err.Error(), "ONNX Runtime") {
+		t.Errorf("without a library: %v", err)
+	}
+}
+
+// TestWidthsOfDynamicAxes: what a graph leaves open is in the configurations
+// beside it.
+func TestWidthsOfDynamicAxes(t *testing.T) {
+	for model, want := range map[string]map[string][]int64{
+		"sdxl":     {"sample": {2, 4, 8, 8}, "encoder_hidden_states": {2, 77, 80}, "text_embeds": {2, 40}, "time_ids": {2, 6}},
+		"pix2pix":  {"sample": {2, 8, 8, 8}},
+		"inpaint9": {"sample": {2, 9, 8, 8}, "out_sample": {2, 4, 8, 8}},
+		"lcm":      {"sample": {2, 4, 8, 8}, "timestep_cond": {2, 64}},
+	} {
+		w := readWidths(filepath.Join(testModels, model))
+		for input, shape := range want {
+			dims := make([]int64, len(shape))
+			for i := range dims {
+				dims[i] = onnxfile.Dynamic
+			}
+			got, err := compareShape(onnxfile.Value{Name: input, Dims: dims}, "timestep", w)
+			if err != nil || !slices.Equal(got, shape) {
+				t.Errorf("%s, %s: got %v, %v", model, input, got, err)
+			}
+		}
+	}
+	if _, err := compareShape(onnxfile.Value{Name: "time_ids", Dims: []int64{-1, -1}}, "timestep", readWidths(t.TempDir())); err == nil {
+		t.Error("an unknown width passed")
 	}
 }

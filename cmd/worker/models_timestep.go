@@ -2,13 +2,19 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 
 	"github.com/imgus/worker/configs"
 	"github.com/imgus/worker/inference/onnx"
+	"github.com/imgus/worker/inference/remote"
+	"github.com/imgus/worker/models"
 	"github.com/imgus/worker/models/onnxfile"
 )
 
@@ -24,25 +30,76 @@ const (
 // the batch is run for each.
 var compareSteps = [compareSamples]float32{981, 21}
 
-// sameNoise checks that a UNet edited to take a timestep per sample predicts
-// what the unedited one does: row by row, with the same and with different
-// timesteps in the batch.
-func sameNoise(ctx context.Context, c configs.Config, batch, perSample string) (err error) {
+// noise is what the child that compares two graphs answers.
+type noise struct {
+	// Same: both predict the same noise.
+	Same bool `json:"same"`
+	// Unloadable: the edited graph cannot be loaded, so that models are run with
+	// the other.
+	Unloadable bool   `json:"unloadable,omitempty"`
+	Reason     string `json:"reason,omitempty"`
+}
+
+// sameNoise checks, in a process of its own, that a UNet edited to take a
+// timestep per sample predicts what the unedited one does.
+func (a *app) sameNoise(ctx context.Context, c configs.Config, batch, perSample string) error {
 	library, err := findLibrary(c.Engine.Library)
 	if err != nil {
 		return err
 	}
-	device, err := onnx.ParseDevice(devices(c.Engine.Devices)[0])
+	device := a.isolatedDevices(ctx, c.Engine.Devices, library, slog.New(slog.DiscardHandler))[0]
+	output, err := remote.Once(ctx, remote.Options{
+		Devices: []string{device}, Args: []string{"engine", "--same-noise", batch, perSample}, Environ: a.environ,
+		Config:       engineConfig{Library: library, Threads: c.Engine.Threads, CUDA: c.Engine.CUDA},
+		StartTimeout: c.Engine.StartTimeout + 2*c.Engine.LoadTimeout + c.Engine.StallTimeout,
+	})
 	if err != nil {
 		return err
 	}
-	runtime, err := onnx.Open(library)
+	var n noise
+	switch err := json.Unmarshal(output, &n); {
+	case err != nil:
+		return fmt.Errorf("read what the engine process says: %w", err)
+	case n.Unloadable:
+		return fmt.Errorf("%w: %s", models.ErrUneditable, n.Reason)
+	case !n.Same:
+		return errors.New(n.Reason)
+	}
+	return nil
+}
+
+// compareProcess is the child's side of sameNoise.
+func (a *app) compareProcess(ctx context.Context, device onnx.Device, batch, perSample string) (err error) {
+	var config engineConfig
+	if err := json.NewDecoder(a.stdin).Decode(&config); err != nil {
+		return fmt.Errorf("read engine's configuration: %w", err)
+	}
+	runtime, err := onnx.Open(config.Library)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, runtime.Close()) }()
-	o := onnx.Options{Device: device, Threads: c.Engine.Threads, CUDA: c.Engine.CUDA}
+	o := onnx.Options{Device: visible(device), Threads: config.Threads, CUDA: config.CUDA}
+	if err := onnx.CheckDevice(o); err != nil {
+		return err
+	}
+	if err := remote.Confine(slog.New(slog.NewJSONHandler(a.stderr, nil))); err != nil {
+		return err
+	}
+	n := noise{Same: true}
+	if err := compare(ctx, runtime, o, batch, perSample); err != nil {
+		n = noise{Unloadable: errors.Is(err, errUnloadable), Reason: err.Error()}
+	}
+	a.json = true
+	return a.print(n)
+}
 
+// errUnloadable: the graph with a timestep per sample cannot be loaded.
+var errUnloadable = errors.New("the graph with a timestep per sample cannot be loaded")
+
+// compare runs both graphs, row by row, with the same and with different
+// timesteps in the batch.
+func compare(ctx context.Context, runtime *onnx.Runtime, o onnx.Options, batch, perSample string) error {
 	same := [compareSamples]float32{compareSteps[0], compareSteps[0]}
 	other := [compareSamples]float32{compareSteps[1], compareSteps[1]}
 	want, err := predict(ctx, runtime, batch, o, same, other)
@@ -50,6 +107,9 @@ func sameNoise(ctx context.Context, c configs.Config, batch, perSample string) (
 		return fmt.Errorf("run with one timestep: %w", err)
 	}
 	got, err := predict(ctx, runtime, perSample, o, same, compareSteps)
+	if errors.Is(err, errLoad) {
+		return fmt.Errorf("%w: %w", errUnloadable, err)
+	}
 	if err != nil {
 		return fmt.Errorf("run with a timestep per sample: %w", err)
 	}
@@ -63,6 +123,8 @@ func sameNoise(ctx context.Context, c configs.Config, batch, perSample string) (
 	}
 	return nil
 }
+
+var errLoad = errors.New("load graph")
 
 // predict runs the UNet of a file on noise that is always the same, once for
 // each timesteps of the batch.
@@ -79,14 +141,15 @@ func predict(ctx context.Context, runtime *onnx.Runtime, file string, o onnx.Opt
 		return false, nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errLoad, err)
 	}
 	defer func() { err = errors.Join(err, session.Close()) }()
+	widths := readWidths(filepath.Dir(filepath.Dir(file)))
 	outputs := session.Outputs()
 	if len(outputs) == 0 {
 		return nil, errors.New("the unet has no output")
 	}
-	binding, err := session.Bind(func(v onnxfile.Value) ([]int64, error) { return compareShape(v, timestep) })
+	binding, err := session.Bind(func(v onnxfile.Value) ([]int64, error) { return compareShape(v, timestep, widths) })
 	if err != nil {
 		return nil, err
 	}
@@ -125,26 +188,64 @@ func predict(ctx context.Context, runtime *onnx.Runtime, file string, o onnx.Opt
 	return out, nil
 }
 
+// widths are the sizes of axes that some exports leave dynamic, by the name of
+// the input; 0 is unknown.
+type widths map[string]int64
+
+// readWidths reads the configurations of a model's components. A file that is
+// not there, or says something else, leaves its widths unknown.
+func readWidths(dir string) widths {
+	var unet struct {
+		Channels   int64           `json:"in_channels"`
+		Attention  json.RawMessage `json:"cross_attention_dim"` // a number, or one for each block
+		TimeEmbed  int64           `json:"addition_time_embed_dim"`
+		Projection int64           `json:"projection_class_embeddings_input_dim"`
+		Guidance   int64           `json:"time_cond_proj_dim"`
+	}
+	var text struct {
+		Projection int64 `json:"projection_dim"`
+	}
+	for file, into := range map[string]any{"unet": &unet, "text_encoder_2": &text} {
+		if data, err := os.ReadFile(filepath.Join(dir, file, "config.json")); err == nil {
+			_ = json.Unmarshal(data, into) // see above
+		}
+	}
+	w := widths{"sample": unet.Channels, "text_embeds": text.Projection, "timestep_cond": unet.Guidance}
+	var blocks []int64
+	var width int64
+	if json.Unmarshal(unet.Attention, &width) == nil {
+		w["encoder_hidden_states"] = width
+	} else if json.Unmarshal(unet.Attention, &blocks) == nil && len(blocks) > 0 {
+		w["encoder_hidden_states"] = blocks[0]
+	}
+	if unet.TimeEmbed > 0 && text.Projection > 0 {
+		w["time_ids"] = (unet.Projection - text.Projection) / unet.TimeEmbed
+	}
+	return w
+}
+
 // compareShape gives an input or output of the UNet a shape for the batch.
-func compareShape(v onnxfile.Value, timestep string) ([]int64, error) {
+func compareShape(v onnxfile.Value, timestep string, w widths) ([]int64, error) {
 	shape := append([]int64{}, v.Dims...)
+	width := func(axis int) int64 { return fixed(shape[axis], w[v.Name]) }
 	switch {
 	case v.Name == timestep:
 		if len(shape) == 1 && shape[0] == onnxfile.Dynamic {
 			shape[0] = compareSamples
 		}
 		return shape, nil
-	case len(shape) == 4: // latents
-		if shape[1] == onnxfile.Dynamic {
-			shape[1] = 4
+	case len(shape) == 4: // latents; all models predict four channels
+		channels := width(1)
+		if channels == 0 {
+			channels = 4
 		}
-		return []int64{compareSamples, shape[1], fixed(shape[2], compareSide), fixed(shape[3], compareSide)}, nil
-	case len(shape) == 3 && shape[2] > 0: // text
-		return []int64{compareSamples, fixed(shape[1], compareTokens), shape[2]}, nil
-	case len(shape) == 2 && shape[1] > 0: // pooled text, sizes, guidance
-		return []int64{compareSamples, shape[1]}, nil
+		return []int64{compareSamples, channels, fixed(shape[2], compareSide), fixed(shape[3], compareSide)}, nil
+	case len(shape) == 3 && width(2) > 0: // text
+		return []int64{compareSamples, fixed(shape[1], compareTokens), width(2)}, nil
+	case len(shape) == 2 && width(1) > 0: // pooled text, sizes, guidance
+		return []int64{compareSamples, width(1)}, nil
 	}
-	return nil, fmt.Errorf("its shape %v is unknown", v.Dims)
+	return nil, fmt.Errorf("its shape %v is unknown, and config.json does not tell", v.Dims)
 }
 
 func fixed(size, dynamic int64) int64 {

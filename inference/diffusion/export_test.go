@@ -7,6 +7,7 @@ import (
 	"github.com/imgus/worker/inference/noise"
 	"github.com/imgus/worker/inference/onnx"
 	"github.com/imgus/worker/inference/scheduler"
+	"github.com/imgus/worker/models/onnxfile"
 )
 
 // CombineGuidance lets a test combine predictions by hand.
@@ -132,4 +133,9 @@ func (p *Pipeline) Residue() (n int) {
 		}
 	}
 	return n
+}
+
+// LoadUNet loads a UNet by a function.
+func LoadUNet(load func(edit func(*onnxfile.Model) (bool, error)) (*onnx.Session, error), warn func(string, error)) (*onnx.Session, error) {
+	return loadUNet(load, warn)
 }

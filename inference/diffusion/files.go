@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"path"
 	"path/filepath"
 
@@ -22,6 +23,14 @@ type Files struct {
 	// Verify, if not nil, is asked before a component is loaded later than the
 	// model: its files may have changed since.
 	Verify func(ctx context.Context) error
+	// Log, if not nil, hears what an operator should know of the files.
+	Log *slog.Logger
+}
+
+func (f Files) warn(text string, err error) {
+	if f.Log != nil {
+		f.Log.Warn(text, "error", err)
+	}
 }
 
 func (f Files) verify(ctx context.Context) error {

@@ -1,6 +1,7 @@
 package diffusion
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/imgus/worker/inference/onnx"
@@ -44,13 +45,32 @@ func openUNet(rt *onnx.Runtime, files Files, o onnx.Options) (*unet, error) {
 	if err := files.config("unet/config.json", &u.config); err != nil {
 		return nil, err
 	}
-	if u.session, err = rt.Load(source, o, vectorTimestep); err != nil {
+	u.session, err = loadUNet(func(edit editing) (*onnx.Session, error) { return rt.Load(source, o, edit) }, files.warn)
+	if err != nil {
 		return nil, fmt.Errorf("load unet: %w", err)
 	}
 	if err := u.findNames(); err != nil {
 		return nil, fmt.Errorf("load unet: %w", closing(err, u.session))
 	}
 	return u, nil
+}
+
+// editing changes a graph before it is loaded, and says whether it did.
+type editing = func(*onnxfile.Model) (bool, error)
+
+// loadUNet loads the graph with a timestep per sample. An edit that ONNX Runtime
+// does not take costs speed, not the model.
+func loadUNet(load func(editing) (*onnx.Session, error), warn func(text string, err error)) (*onnx.Session, error) {
+	session, err := load(vectorTimestep)
+	if err == nil || errors.Is(err, onnx.ErrOutOfMemory) || errors.Is(err, onnx.ErrDeviceLost) {
+		return session, err
+	}
+	unedited, again := load(scalarTimestep)
+	if again != nil {
+		return nil, err
+	}
+	warn("the unet does not load with a timestep per sample; it takes one for the batch", err)
+	return unedited, nil
 }
 
 // vectorTimestep gives every sample its own timestep where the graph can be
@@ -60,8 +80,12 @@ func vectorTimestep(m *onnxfile.Model) (bool, error) {
 	if err == nil {
 		return changed, nil
 	}
-	// The unedited graph works, only in smaller batches; but the binding has no
-	// scalar of half precision.
+	return scalarTimestep(m) // it works, only in smaller batches
+}
+
+// scalarTimestep leaves the timestep as it is, but for a scalar of half
+// precision, which the binding does not have.
+func scalarTimestep(m *onnxfile.Model) (bool, error) {
 	for _, v := range m.Inputs {
 		if v.Name == "timestep" && len(v.Dims) == 0 && v.Type == onnxfile.Float16 {
 			_, err := m.ScalarAsVector("timestep")

@@ -77,7 +77,7 @@ func Open(o Options) (_ *Engine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{options: o, opener: openWith(runtime), version: runtime.Version(), closers: []func() error{runtime.Close}}
+	e := &Engine{options: o, opener: openWith(runtime, o.Log), version: runtime.Version(), closers: []func() error{runtime.Close}}
 	gauges := newGauges(o.Devices)
 	e.closers = append(e.closers, gauges.close)
 	if err := e.start(gauges.of, onnx.CheckDevice); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"path"
 	"runtime/debug"
 	"time"
@@ -33,7 +34,7 @@ type pipeline interface {
 // opener loads a model onto a device.
 type opener func(m *models.Model, o onnx.Options) (pipeline, error)
 
-func openWith(runtime *onnx.Runtime) opener {
+func openWith(runtime *onnx.Runtime, log *slog.Logger) opener {
 	return func(m *models.Model, o onnx.Options) (pipeline, error) {
 		verify := func(ctx context.Context) error {
 			err := m.Check()
@@ -42,7 +43,7 @@ func openWith(runtime *onnx.Runtime) opener {
 			}
 			return err
 		}
-		p, err := diffusion.Open(runtime, diffusion.Files{FS: m.FS, Dir: m.Dir, Verify: verify}, o)
+		p, err := diffusion.Open(runtime, diffusion.Files{FS: m.FS, Dir: m.Dir, Verify: verify, Log: log.With("model", m.Manifest.Name)}, o)
 		if err != nil {
 			return nil, err // not p: a nil pointer would be an interface that is not nil
 		}

@@ -59,6 +59,16 @@ func (c *Child) Run(ctx context.Context, stdin io.Reader) error {
 	return errors.Join(err, closeEngine(engine))
 }
 
+// Confine keeps what is in this process's memory in it and takes the network
+// away from it for good, as from an engine's, for programs that Once runs.
+func Confine(log *slog.Logger) error {
+	if err := harden(); err != nil {
+		return err
+	}
+	confined(log)
+	return nil
+}
+
 // confined confines this process, and says so where it cannot.
 func confined(log *slog.Logger) confinement {
 	by, err := confine()

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,35 +33,12 @@ type Device struct {
 // comes back, does so there.
 func Probe(ctx context.Context, o Options) ([]Device, error) {
 	o.Devices = []string{""}
-	o, err := o.withDefaults()
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, o.StartTimeout)
-	defer cancel()
-	command := exec.CommandContext(ctx, o.Program, o.Args...) //nolint:gosec // the program is our own
-	command.Env, command.SysProcAttr = environment(o.Environ, ""), attributes()
-	var out bounds
-	command.Stdout = &out
-	r, w, err := os.Pipe()
+	output, err := Once(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("probe devices: %w", err)
 	}
-	command.Stderr = w
-	said := make(chan string, 1)
-	go func() { said <- forward(r, o.Log.With(slog.String("device", "probe"))) }() //nolint:contextcheck // it ends with the output
-	err = command.Run()
-	_ = w.Close()
-	text := <-said
-	_ = r.Close()
-	if err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		return nil, fmt.Errorf("probe devices: %w: %s", err, text)
-	}
 	var devices []Device
-	dec := json.NewDecoder(&out.Buffer)
+	dec := json.NewDecoder(bytes.NewReader(output))
 	for {
 		var d Device
 		err := dec.Decode(&d)
@@ -72,6 +50,48 @@ func Probe(ctx context.Context, o Options) ([]Device, error) {
 		}
 		devices = append(devices, d)
 	}
+}
+
+// Once runs the options' program and arguments for the first device, with the
+// configuration on its standard input and what else an engine has, and gives
+// what it prints. It may take StartTimeout.
+func Once(ctx context.Context, o Options) ([]byte, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	config, err := json.Marshal(o.Config)
+	if err != nil {
+		return nil, fmt.Errorf("configure engine: %w", err)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, o.StartTimeout, fmt.Errorf("it took more than %s", o.StartTimeout))
+	defer cancel()
+	pattern := o.command(o.Devices[0])
+	command := exec.CommandContext(ctx, pattern.Path) //nolint:gosec // the program is our own
+	command.Args, command.Env, command.SysProcAttr = pattern.Args, pattern.Env, pattern.SysProcAttr
+	var out bounds
+	command.Stdin, command.Stdout = bytes.NewReader(config), &out
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("run engine: %w", err)
+	}
+	command.Stderr = w
+	said := make(chan string, 1)
+	go func() { said <- forward(r, o.Log.With(slog.String("device", cmp.Or(o.Devices[0], "probe")))) }() //nolint:contextcheck // it ends with the output
+	err = command.Run()
+	_ = w.Close()
+	text := <-said
+	_ = r.Close()
+	switch {
+	case err == nil:
+		return out.Bytes(), nil
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	}
+	if text != "" {
+		return nil, fmt.Errorf("%w: %s", err, text)
+	}
+	return nil, err
 }
 
 // bounds is a buffer that takes no more than a list of devices needs.
