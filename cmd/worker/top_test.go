@@ -1,0 +1,117 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/imgus/worker/job"
+)
+
+// TestTop watches a job from the queue to its end, as documents and as a person
+// on a terminal sees it.
+func TestTop(t *testing.T) {
+	s := newStation(t, "IMGUS_LOG_LEVEL=error", "IMGUS_HTTP_ADDRESS=")
+	long := smallJob(150)
+	long.ID, long.Width, long.Height = "long", new(512), new(512)
+	if _, err := s.client.Enqueue(t.Context(), long, "interactive"); err != nil {
+		t.Fatal(err)
+	}
+	text, _ := s.must(0, "top")
+	if !strings.Contains(text, "interactive") || !strings.Contains(text, "0 workers") {
+		t.Error(text)
+	}
+	stop := s.daemon()
+	screen, keyboard, ended := s.onTerminal("top", "--every", "100ms")
+	screen.await(t, "long", "drawing", "/150", "cpu", "ready")
+	if text, _ := s.must(0, "top"); !strings.Contains(text, "drawing") || strings.Contains(text, "\x1b") {
+		t.Error(text)
+	}
+	views := lines[view](t, first(s.must(0, "top", "--json")))
+	if len(views) != 1 || len(views[0].Running) != 1 || views[0].Running[0].Stage == "" || len(views[0].Workers) != 1 || len(views[0].Workers[0].Devices) != 1 || len(views[0].Queues) == 0 {
+		t.Errorf("views are %+v", views)
+	}
+	s.must(0, "cancel", "long")
+	screen.await(t, "long", string(job.Cancelled))
+	if _, err := keyboard.WriteString("q"); err != nil {
+		t.Fatal(err)
+	}
+	if status := <-ended; status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+	stop()
+	s.must(2, "top", "--every", "1ms")
+	newProgram(t, "IMGUS_REDIS_URL=redis://127.0.0.1:1").must(69, "top")
+}
+
+func first(a, _ string) string { return a }
+
+// onTerminal runs a command on a terminal of its own.
+func (p *program) onTerminal(args ...string) (screen *buffer, keyboard *os.File, ended <-chan int) {
+	p.t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { _ = master.Close() })
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		p.t.Fatal(err)
+	}
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 40, Col: 120}); err != nil {
+		p.t.Fatal(err)
+	}
+	terminal, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	screen = &buffer{}
+	go func() {
+		data := make([]byte, 1<<12)
+		for {
+			n, err := master.Read(data)
+			_, _ = screen.Write(data[:n])
+			if err != nil {
+				return
+			}
+		}
+	}()
+	done := make(chan int, 1)
+	go func() {
+		a := &app{stdin: terminal, stdout: terminal, stderr: terminal, environ: p.environ}
+		done <- a.run(p.t.Context(), args)
+		_ = terminal.Close()
+	}()
+	return screen, master, done
+}
+
+// await waits until one picture of the screen holds all of the texts.
+func (b *buffer) await(t *testing.T, texts ...string) {
+	t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for {
+		pictures := strings.Split(b.String(), "\x1b[H")
+		for _, picture := range pictures {
+			held := 0
+			for _, text := range texts {
+				if strings.Contains(picture, text) {
+					held++
+				}
+			}
+			if held == len(texts) {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the screen never holds %q; at last:\n%s", texts, pictures[len(pictures)-1])
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
