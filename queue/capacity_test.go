@@ -3,6 +3,7 @@ package queue_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,10 +27,12 @@ func TestCapacity(t *testing.T) {
 			<-work
 			return job.Outcome{State: job.Done}, nil
 		})
+		end := sync.OnceFunc(func() { close(work) })
 		opts := options(at, h)
 		opts.Concurrency = 4
 		opts.Capacity = func() int { return int(capacity.Load()) }
 		w := start(t, opts)
+		t.Cleanup(end)
 		waiting := func() int { return int(r.LLen(t.Context(), "asynq:{interactive}:pending").Val()) }
 
 		eventually(t, "the worker to serve", w.Ready)
@@ -53,7 +56,7 @@ func TestCapacity(t *testing.T) {
 		if got := jobs - waiting(); got != 4 {
 			t.Errorf("%d jobs were taken in all when one had ended", got)
 		}
-		close(work)
+		end()
 		for i := range jobs {
 			waitState(t, c, fmt.Sprint("job-", i), job.Done)
 		}

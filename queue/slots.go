@@ -19,8 +19,9 @@ type slots struct {
 	changed chan struct{}                      // closed, and replaced, when a job leaves
 	closing chan struct{}                      // closed when nothing may begin any more
 	closed  bool
-	// coming is until when a task that asynq was just given is on its way here.
-	coming time.Time
+	// coming is, for each task that asynq was given and that has not come here,
+	// until when it is waited for.
+	coming []time.Time
 }
 
 // arrival bounds the way of a task from Redis to take.
@@ -40,9 +41,11 @@ func newSlots(n int) *slots {
 // ends by cancel or close only. leave must follow.
 func (s *slots) take(ctx context.Context, id string) (context.Context, error) {
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	for {
+	for arrived := false; ; arrived = true {
 		s.mu.Lock()
-		s.coming = time.Time{}
+		if !arrived && len(s.coming) > 0 {
+			s.coming = s.coming[1:]
+		}
 		_, busy := s.held[id]
 		if !busy && !s.closed {
 			s.held[id] = cancel
@@ -93,11 +96,10 @@ func (s *slots) release(id string) {
 func (s *slots) free(n int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	taken := len(s.held)
-	if time.Now().Before(s.coming) {
-		taken++
+	for len(s.coming) > 0 && time.Now().After(s.coming[0]) {
+		s.coming = s.coming[1:] // asynq did otherwise
 	}
-	return taken < min(n, cap(s.tokens))
+	return len(s.held)+len(s.coming) < min(n, cap(s.tokens))
 }
 
 // expect hears that a task was taken from Redis, which take will soon ask a
@@ -105,7 +107,7 @@ func (s *slots) free(n int) bool {
 func (s *slots) expect() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.coming = time.Now().Add(arrival)
+	s.coming = append(s.coming, time.Now().Add(arrival))
 }
 
 // jobs lists what is in hand.

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,6 +54,9 @@ func NewStore(backend string, journal io.Writer) (*Store, error) {
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(&url.URL{Scheme: "http", Host: backend})
 			r.Out.Host = r.In.Host
+			// What the server does for a worker that has just been killed must be in
+			// the journal too.
+			r.Out = r.Out.WithContext(context.WithoutCancel(r.In.Context()))
 		},
 		Transport: &http.Transport{
 			MaxIdleConnsPerHost: 64, DisableCompression: true,
