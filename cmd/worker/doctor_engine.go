@@ -72,8 +72,12 @@ func (d *doctor) device(ctx context.Context, device, library string) {
 	}
 	total := result.Timings[job.StageDenoise] + result.Timings[job.StageText] + result.Timings[job.StageVAE]
 	d.ok("device", "%s (%s) draws: %d ms for one step of the demo model after %d ms of loading", device, result.Engine.Provider, total, result.Timings[job.StageLoad])
+	if status, err := engine.Status(ctx); err == nil && len(status.Devices) == 1 {
+		of := status.Devices[0]
+		d.ok("device", "%s: models and jobs may take %d MiB of its memory (%s)", device, of.MemoryBudget>>20, of.MemoryBudgetReason)
+	}
 	if health := engine.Health(); len(health) == 1 && health[0].Confined == "" {
-		d.warn("device", device+": the engine's process is not confined", "seccomp is missing or forbidden here; the engine could reach the network if it were hijacked")
+		d.warn("device", device+": the engine's process is not confined: "+health[0].Unconfined, "seccomp is missing or forbidden here; the engine could reach the network if it were hijacked")
 	} else if len(health) == 1 {
 		d.ok("device", "%s: its process has no network and no credentials (%s)", device, health[0].Confined)
 	}

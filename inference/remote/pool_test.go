@@ -179,6 +179,44 @@ func TestWarmUp(t *testing.T) {
 	}
 }
 
+// What each child's device tells comes under the name that it has here, and a
+// model that is bad on all of them once.
+func TestStatus(t *testing.T) {
+	pool := open(t, func(o *remote.Options) { o.Devices = []string{"cuda:3", "cuda:5"} })
+	s, err := pool.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	card := inference.Device{Name: "A card", MemoryTotal: 8, MemoryUsed: 3, MemoryBudget: 7, Utilisation: new(50)}
+	third, fifth := card, card
+	third.Device, fifth.Device = "cuda:3", "cuda:5"
+	want := inference.Status{
+		Engine: job.EngineInfo{Device: "cuda:3", Provider: "stub"}, Slots: 2,
+		BadModels: []inference.BadModel{{Name: "bad", Reason: "truncated"}}, Devices: []inference.Device{third, fifth},
+	}
+	if diff := cmp.Diff(want, s); diff != "" {
+		t.Error(diff)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := pool.Status(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A child that ends while it is asked is left out.
+func TestStatusOfTheOthers(t *testing.T) {
+	pool := open(t, func(o *remote.Options) { o.Devices = []string{"cuda:3", "cuda:5"} })
+	for range 5 {
+		_ = syscall.Kill(pool.Health()[0].PID, syscall.SIGKILL)
+		s, err := pool.Status(t.Context())
+		if err != nil || len(s.Devices) == 0 || s.Devices[len(s.Devices)-1].Device != "cuda:5" {
+			t.Errorf("got %+v, %v", s, err)
+		}
+		eventually(t, "ready", func() bool { return pool.Capacity() == 2 })
+	}
+}
+
 func TestDeviceThatCannotStart(t *testing.T) {
 	obstacle := filepath.Join(t.TempDir(), "obstacle")
 	if err := os.WriteFile(obstacle, nil, 0o600); err != nil {

@@ -176,7 +176,11 @@ func (s *stub) WarmUp(_ context.Context, w inference.WarmUp) error {
 }
 
 func (s *stub) Status(context.Context) (inference.Status, error) {
-	return inference.Status{Engine: job.EngineInfo{Device: "cuda:0", Provider: "stub"}, Slots: 1, Models: s.models, MemoryUsed: int64(len(s.models))}, nil
+	return inference.Status{
+		Engine: job.EngineInfo{Device: "cuda:0", Provider: "stub"}, Slots: 1, Models: s.models, MemoryUsed: int64(len(s.models)),
+		BadModels: []inference.BadModel{{Name: "bad", Reason: "truncated"}},
+		Devices:   []inference.Device{{Device: "cuda:0", Name: "A card", MemoryTotal: 8, MemoryUsed: 3, MemoryBudget: 7, Utilisation: new(50)}},
+	}, nil
 }
 
 // fault is a pointer to memory that is not there any more: what a driver's bug
