@@ -1,7 +1,10 @@
 package storage
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"path"
 	"strings"
@@ -15,6 +18,12 @@ const InputPrefix = "inputs/"
 
 // ResultPrefix is the worker's part of the bucket.
 const ResultPrefix = "results/"
+
+// SubjectPrefix is the index of the jobs of each subject.
+const SubjectPrefix = "subjects/"
+
+// HoldPrefix is where it stands whose jobs wait.
+const HoldPrefix = "holds/"
 
 // ProbePrefix is where the storage is tried.
 const ProbePrefix = "probe/"
@@ -53,3 +62,20 @@ func DeletionsKey(id string) string { return ResultsOf(id) + "deleted.json" }
 
 // ProbeKey is a key of its own for each call of Probe.
 func ProbeKey() string { return ProbePrefix + rand.Text() }
+
+// Pseudonym is what a subject is called in keys: hex HMAC-SHA256(key, subject),
+// so that nobody who lacks the key can tell whose it is.
+func Pseudonym(key []byte, subject string) string {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(subject))
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// SubjectJobs is the prefix of a subject's index; each key ends in a job's id.
+func SubjectJobs(pseudonym string) string { return SubjectPrefix + pseudonym + "/" }
+
+// SubjectKey is the entry of a job in its subject's index.
+func SubjectKey(pseudonym, id string) string { return SubjectJobs(pseudonym) + id }
+
+// HoldKey is where it stands that the subject's jobs wait.
+func HoldKey(pseudonym string) string { return HoldPrefix + pseudonym }

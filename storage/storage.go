@@ -48,7 +48,8 @@ type Bucket interface {
 	// returned although the object may be there: read it to find out.
 	PutIfAbsent(ctx context.Context, key string, data []byte, opts PutOptions) error
 
-	// Delete removes the object; it is no error if there is none.
+	// Delete removes the object for good, with all versions of it where the
+	// store keeps any; it is no error if there is none.
 	Delete(ctx context.Context, key string) error
 
 	// Stat describes the object. Errors: ErrNotFound, ErrUnavailable.
@@ -57,6 +58,14 @@ type Bucket interface {
 	// List yields the objects whose keys begin with prefix, in the order of
 	// their keys. After an error the sequence ends.
 	List(ctx context.Context, prefix string) iter.Seq2[Object, error]
+
+	// Versions yields everything that the store keeps under keys that begin with
+	// prefix: the objects, earlier versions of them, and marks of deletion. After
+	// an error the sequence ends.
+	Versions(ctx context.Context, prefix string) iter.Seq2[Version, error]
+
+	// Remove removes one version for good; it is no error if it is gone.
+	Remove(ctx context.Context, v Version) error
 
 	// Check reports whether the bucket can be reached and used, and refuses a
 	// store on which PutIfAbsent does not hold with ErrUnfit: unless its error
@@ -75,4 +84,17 @@ type Object struct {
 	Key      string
 	Size     int64
 	Modified time.Time
+}
+
+// Version is one of the versions of an object.
+type Version struct {
+	Object
+
+	// ID names the version, "" in a store that keeps one only.
+	ID string
+	// Current: it is what Get returns, or the mark because of which there is
+	// nothing to return.
+	Current bool
+	// Deleted: it is no object but a mark that there is none.
+	Deleted bool
 }

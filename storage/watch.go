@@ -162,14 +162,23 @@ func (w *Watched) Stat(ctx context.Context, key string) (object Object, err erro
 
 // List implements Bucket.
 func (w *Watched) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {
-	return func(yield func(Object, error) bool) {
+	return watchedList(w, w.bucket.List(ctx, prefix))
+}
+
+// Versions implements Bucket.
+func (w *Watched) Versions(ctx context.Context, prefix string) iter.Seq2[Version, error] {
+	return watchedList(w, w.bucket.Versions(ctx, prefix))
+}
+
+func watchedList[T any](w *Watched, list iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
 		stopped := false
 		err := w.do(func() error {
-			for object, err := range w.bucket.List(ctx, prefix) {
+			for entry, err := range list {
 				if err != nil {
 					return err
 				}
-				if !yield(object, nil) {
+				if !yield(entry, nil) {
 					stopped = true
 					return nil
 				}
@@ -177,9 +186,15 @@ func (w *Watched) List(ctx context.Context, prefix string) iter.Seq2[Object, err
 			return nil
 		})
 		if err != nil && !stopped {
-			yield(Object{}, err)
+			var none T
+			yield(none, err)
 		}
 	}
+}
+
+// Remove implements Bucket.
+func (w *Watched) Remove(ctx context.Context, v Version) error {
+	return w.do(func() error { return w.bucket.Remove(ctx, v) })
 }
 
 // Check implements Bucket.

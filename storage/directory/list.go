@@ -31,6 +31,14 @@ func (b *Bucket) List(ctx context.Context, prefix string) iter.Seq2[storage.Obje
 	}
 }
 
+// Versions implements storage.Bucket. A folder keeps one version of an object.
+func (b *Bucket) Versions(ctx context.Context, prefix string) iter.Seq2[storage.Version, error] {
+	return storage.OneVersion(b.List(ctx, prefix))
+}
+
+// Remove implements storage.Bucket.
+func (b *Bucket) Remove(ctx context.Context, v storage.Version) error { return b.Delete(ctx, v.Key) }
+
 // errStopped ends a walk of which the caller has enough.
 var errStopped = errors.New("stopped")
 

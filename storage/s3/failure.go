@@ -24,7 +24,9 @@ var (
 	putting         = operation{"put object", "s3:PutObject"}
 	puttingIfAbsent = operation{"put object if absent", "s3:PutObject"}
 	deleting        = operation{"delete object", "s3:DeleteObject"}
+	removing        = operation{"delete version", "s3:DeleteObjectVersion"}
 	listing         = operation{"list objects", "s3:ListBucket on the bucket"}
+	listingVersions = operation{"list versions", "s3:ListBucketVersions on the bucket"}
 )
 
 // failure maps an error to the contract's. Of what the store answered it keeps
@@ -46,7 +48,7 @@ func failure(ctx context.Context, op operation, err error) error {
 	switch {
 	case answer.StatusCode == http.StatusPreconditionFailed:
 		return fmt.Errorf("%s: %w", op.doing, storage.ErrExists)
-	case answer.Code == minio.NoSuchKey && op != listing: // minio-go's word also for a 404 without a body
+	case answer.Code == minio.NoSuchKey && op != listing && op != listingVersions: // minio-go's word also for a 404 without a body
 		return fmt.Errorf("%s: %w", op.doing, storage.ErrNotFound)
 	case answer.StatusCode == http.StatusNotImplemented && op == puttingIfAbsent:
 		return fmt.Errorf("%s: %w: it has no conditional writes (If-None-Match)", op.doing, storage.ErrUnfit)

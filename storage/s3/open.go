@@ -60,7 +60,7 @@ func Open(opts Options) (*Bucket, error) {
 	open := func(tries int) (*minio.Core, error) {
 		return minio.NewCore(opts.Endpoint, &minio.Options{
 			Creds: credentials.NewStaticV4(opts.AccessKey, opts.SecretKey, ""), Secure: opts.TLS, Region: opts.Region,
-			Transport: transport, MaxRetries: tries,
+			Transport: markTelling{transport}, MaxRetries: tries,
 		})
 	}
 	if b.client, err = open(tries); err != nil {

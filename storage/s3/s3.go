@@ -144,17 +144,6 @@ func putOptions(data []byte, opts storage.PutOptions) minio.PutObjectOptions {
 	}
 }
 
-// Delete implements storage.Bucket.
-func (b *Bucket) Delete(ctx context.Context, key string) error {
-	within, cancel := context.WithTimeout(ctx, b.timeout)
-	defer cancel()
-	err := failure(ctx, deleting, b.client.RemoveObject(within, b.name, b.prefix+key, minio.RemoveObjectOptions{}))
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil
-	}
-	return err
-}
-
 // Stat implements storage.Bucket.
 func (b *Bucket) Stat(ctx context.Context, key string) (storage.Object, error) {
 	within, cancel := context.WithTimeout(ctx, b.timeout)

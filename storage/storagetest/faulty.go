@@ -21,6 +21,8 @@ const (
 	Delete      Op = "delete"
 	Stat        Op = "stat"
 	List        Op = "list" // Key is the prefix
+	Versions    Op = "versions" // Key is the prefix
+	Remove      Op = "remove"
 	Check       Op = "check"
 )
 
@@ -161,14 +163,23 @@ func (f *FaultyBucket) Stat(ctx context.Context, key string) (object storage.Obj
 
 // List implements storage.Bucket. An error of After ends the sequence.
 func (f *FaultyBucket) List(ctx context.Context, prefix string) iter.Seq2[storage.Object, error] {
-	return func(yield func(storage.Object, error) bool) {
+	return faultyList(ctx, f, List, prefix, f.bucket.List(ctx, prefix))
+}
+
+// Versions implements storage.Bucket. An error of After ends the sequence.
+func (f *FaultyBucket) Versions(ctx context.Context, prefix string) iter.Seq2[storage.Version, error] {
+	return faultyList(ctx, f, Versions, prefix, f.bucket.Versions(ctx, prefix))
+}
+
+func faultyList[T any](ctx context.Context, f *FaultyBucket, op Op, prefix string, list iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
 		stopped := false
-		err := f.do(ctx, List, prefix, func() error {
-			for object, err := range f.bucket.List(ctx, prefix) {
+		err := f.do(ctx, op, prefix, func() error {
+			for entry, err := range list {
 				if err != nil {
 					return err
 				}
-				if !yield(object, nil) {
+				if !yield(entry, nil) {
 					stopped = true
 					break
 				}
@@ -176,9 +187,15 @@ func (f *FaultyBucket) List(ctx context.Context, prefix string) iter.Seq2[storag
 			return nil
 		})
 		if err != nil && !stopped {
-			yield(storage.Object{}, err)
+			var none T
+			yield(none, err)
 		}
 	}
+}
+
+// Remove implements storage.Bucket.
+func (f *FaultyBucket) Remove(ctx context.Context, v storage.Version) error {
+	return f.do(ctx, Remove, v.Key, func() error { return f.bucket.Remove(ctx, v) })
 }
 
 // Check implements storage.Bucket.

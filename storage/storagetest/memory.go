@@ -127,6 +127,14 @@ func (b *MemoryBucket) List(ctx context.Context, prefix string) iter.Seq2[storag
 	}
 }
 
+// Versions implements storage.Bucket. There is one of each object.
+func (b *MemoryBucket) Versions(ctx context.Context, prefix string) iter.Seq2[storage.Version, error] {
+	return storage.OneVersion(b.List(ctx, prefix))
+}
+
+// Remove implements storage.Bucket.
+func (b *MemoryBucket) Remove(ctx context.Context, v storage.Version) error { return b.Delete(ctx, v.Key) }
+
 // Check implements storage.Bucket.
 func (b *MemoryBucket) Check(ctx context.Context) error { return storage.Probe(ctx, b) }
 
