@@ -20,7 +20,7 @@ const (
 	PutIfAbsent Op = "put if absent"
 	Delete      Op = "delete"
 	Stat        Op = "stat"
-	List        Op = "list" // Key is the prefix
+	List        Op = "list"     // Key is the prefix
 	Versions    Op = "versions" // Key is the prefix
 	Remove      Op = "remove"
 	Check       Op = "check"

@@ -133,7 +133,9 @@ func (b *MemoryBucket) Versions(ctx context.Context, prefix string) iter.Seq2[st
 }
 
 // Remove implements storage.Bucket.
-func (b *MemoryBucket) Remove(ctx context.Context, v storage.Version) error { return b.Delete(ctx, v.Key) }
+func (b *MemoryBucket) Remove(ctx context.Context, v storage.Version) error {
+	return b.Delete(ctx, v.Key)
+}
 
 // Check implements storage.Bucket.
 func (b *MemoryBucket) Check(ctx context.Context) error { return storage.Probe(ctx, b) }
