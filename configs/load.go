@@ -26,9 +26,7 @@ const NeedStorage Need = iota + 1
 func Load(path string, environ []string, needs ...Need) (Config, Sources, error) {
 	s := newSchema(Default())
 	problems := &Problems{}
-	if path == "" {
-		path = lookup(environ, ConfigVariable)
-	}
+	path = File(path, environ)
 
 	// viper lays the layers over each other. It is given typed values only, so
 	// none of its conversions, its lower-casing or its merging of maps applies.

@@ -27,7 +27,7 @@ func (p *Processor) publish(ctx context.Context, id string, a job.Attempt, image
 			return nil, p.unavailable(ctx, err, "the images cannot be stored")
 		}
 		failpoint.Hit(failpoint.AfterImagePut)
-		out[i] = p.record.Image(key, image)
+		out[i] = p.record.Load().Image(key, image)
 	}
 	return out, nil
 }

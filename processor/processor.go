@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/imgus/worker/inference"
@@ -38,7 +39,7 @@ type Processor struct {
 	bucket   storage.Bucket
 	engine   inference.Engine
 	limits   job.Limits
-	record   Recorder
+	record   atomic.Pointer[Recorder]
 	patience time.Duration
 	log      *slog.Logger
 }
@@ -48,8 +49,13 @@ func New(o Options) *Processor {
 	if o.Patience == 0 {
 		o.Patience = 2 * time.Minute
 	}
-	return &Processor{bucket: o.Bucket, engine: o.Engine, limits: o.Limits, record: o.Record, patience: o.Patience, log: o.Log}
+	p := &Processor{bucket: o.Bucket, engine: o.Engine, limits: o.Limits, patience: o.Patience, log: o.Log}
+	p.Adjust(o.Record)
+	return p
 }
+
+// Adjust changes what records keep, from the next one on.
+func (p *Processor) Adjust(r Recorder) { p.record.Store(&r) }
 
 // Process runs one attempt of a valid job and gives the job's outcome, which
 // may be another attempt's. An error means that the job has no outcome yet: a
@@ -104,14 +110,14 @@ func (p *Processor) Refuse(ctx context.Context, j *job.Job, a job.Attempt, reaso
 		// The record has only what is public.
 		p.log.WarnContext(ctx, "a job is refused", "job_id", j.ID, "code", reason.Code, "error", reason.Err)
 	}
-	return p.settle(ctx, j, p.record.Failed(j, a, reason))
+	return p.settle(ctx, j, p.record.Load().Failed(j, a, reason))
 }
 
 // Cancel records that the job was cancelled, unless it has an outcome already.
 func (p *Processor) Cancel(ctx context.Context, j *job.Job, a job.Attempt) (job.Outcome, error) {
 	settle, release := context.WithTimeout(context.WithoutCancel(ctx), settling)
 	defer release()
-	return p.settle(settle, j, p.record.cancelled(j, a))
+	return p.settle(settle, j, p.record.Load().cancelled(j, a))
 }
 
 // settle commits a record that has no images, and deletes what the job left.
@@ -148,7 +154,7 @@ func (p *Processor) attempt(ctx context.Context, j *job.Job, a job.Attempt, repo
 	if err != nil {
 		return nil, err
 	}
-	r := p.record.Done(j, a, result, images)
+	r := p.record.Load().Done(j, a, result, images)
 	r.Timings[job.StageFetch] = fetched.Sub(start).Milliseconds()
 	r.Timings[job.StageStore] = time.Since(storing).Milliseconds()
 	r.Timings[job.StageTotal] = time.Since(start).Milliseconds()

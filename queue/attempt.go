@@ -119,10 +119,11 @@ func (c *Consumer) try(work context.Context, d *delivery) verdict {
 	if err := d.read(c.opts.Limits); err != nil {
 		return verdict{action: refuse, reason: job.AsError(err), counted: true}
 	}
+	most := c.settings.Load().MaxAttempts
 	switch {
 	case c.marked(work, d.id):
 		c.slots.cancel(d.id, job.ErrCancelled) // the handler records it
-	case d.counted > c.opts.MaxAttempts:
+	case d.counted > most:
 		reason := job.Errorf(job.Internal, "the worker ended %d times while it worked on the job", d.counted-1)
 		return verdict{action: refuse, reason: reason, counted: true}
 	case d.job.Expired(time.Now()):
@@ -130,7 +131,7 @@ func (c *Consumer) try(work context.Context, d *delivery) verdict {
 		return verdict{action: refuse, reason: reason, counted: true}
 	}
 	c.say(work, d.status(job.Running))
-	return judge(c.process(work, d), d.counted >= c.opts.MaxAttempts)
+	return judge(c.process(work, d), d.counted >= most)
 }
 
 // read decodes the payload. The job has the task's id in any case, and as much
@@ -148,7 +149,7 @@ func (d *delivery) read(limits job.Limits) error {
 // process calls the handler and returns when that has really ended, however
 // long it ignores the end of its context.
 func (c *Consumer) process(work context.Context, d *delivery) (r result) {
-	ctx, cancel := context.WithTimeoutCause(work, c.opts.Timeout, job.ErrTimeout)
+	ctx, cancel := context.WithTimeoutCause(work, c.settings.Load().Timeout, job.ErrTimeout)
 	defer cancel()
 	progress := startProgress(func(now job.Progress) {
 		status := d.status(job.Running)

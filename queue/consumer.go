@@ -78,6 +78,25 @@ type Options struct {
 	About   func() About
 }
 
+// Settings are the options that can change while a consumer runs.
+type Settings struct {
+	MaxAttempts   int
+	Timeout       time.Duration
+	ShutdownGrace time.Duration
+}
+
+// Adjust changes a running consumer: what is taken from now on has the new
+// settings, and so has a drain that begins from now on.
+func (c *Consumer) Adjust(s Settings) error {
+	changed := c.opts
+	changed.MaxAttempts, changed.Timeout, changed.ShutdownGrace = s.MaxAttempts, s.Timeout, s.ShutdownGrace
+	if err := changed.check(); err != nil {
+		return fmt.Errorf("queue: %w", err)
+	}
+	c.settings.Store(&s)
+	return nil
+}
+
 func (o *Options) check() error {
 	var problems []error
 	for name, weight := range o.Queues {
@@ -121,6 +140,7 @@ type Consumer struct {
 	worker   string    // id of the sign of life
 	started  time.Time // of the program, for the sign of life
 
+	settings atomic.Pointer[Settings]
 	serving  atomic.Bool   // tasks are being taken
 	hurried  chan struct{} // closed when the grace period is over
 	hurry    func()        // closes it
@@ -180,6 +200,7 @@ func NewConsumer(opts Options) (*Consumer, error) {
 		Logger:          asynqLog{log: opts.Log, quiet: c.contact.lost},
 		LogLevel:        asynq.InfoLevel,
 	})
+	c.settings.Store(&Settings{MaxAttempts: opts.MaxAttempts, Timeout: opts.Timeout, ShutdownGrace: opts.ShutdownGrace})
 	return c, nil
 }
 
@@ -289,7 +310,7 @@ func (c *Consumer) reach(ctx context.Context) bool {
 // handlers still run (A4).
 func (c *Consumer) drain(ctx context.Context) {
 	c.serving.Store(false)
-	grace, cancel := context.WithTimeout(ctx, c.opts.ShutdownGrace)
+	grace, cancel := context.WithTimeout(ctx, c.settings.Load().ShutdownGrace)
 	defer cancel()
 	go func() {
 		select {
@@ -298,7 +319,7 @@ func (c *Consumer) drain(ctx context.Context) {
 		case <-grace.Done():
 		}
 	}()
-	c.log.Info("taking no more jobs", "in_hand", len(c.slots.jobs()), "grace", c.opts.ShutdownGrace)
+	c.log.Info("taking no more jobs", "in_hand", len(c.slots.jobs()), "grace", c.settings.Load().ShutdownGrace)
 	close(c.draining)
 	c.server.Stop()
 	if c.slots.idle(grace) != nil {

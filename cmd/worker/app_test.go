@@ -82,9 +82,17 @@ func (p *program) must(want int, args ...string) (stdout, stderr string) {
 // daemon starts worker run; stop ends it and gives its exit status and log.
 func (p *program) daemon() (stop func() (int, string)) {
 	p.t.Helper()
+	_, stop = p.watchedDaemon()
+	return stop
+}
+
+// watchedDaemon is daemon with its log as it grows.
+func (p *program) watchedDaemon() (log *buffer, stop func() (int, string)) {
+	p.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	var out, log buffer
-	a := &app{stdin: strings.NewReader(""), stdout: &out, stderr: &log, environ: p.environ}
+	var out buffer
+	log = &buffer{}
+	a := &app{stdin: strings.NewReader(""), stdout: &out, stderr: log, environ: p.environ}
 	ended := make(chan int, 1)
 	go func() { ended <- a.run(ctx, []string{"run"}) }()
 	var once sync.Once
@@ -101,7 +109,7 @@ func (p *program) daemon() (stop func() (int, string)) {
 		return status, log.String()
 	}
 	p.t.Cleanup(func() { stop() })
-	return stop
+	return log, stop
 }
 
 func lines[T any](t *testing.T, text string) []T {

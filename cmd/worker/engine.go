@@ -54,7 +54,6 @@ type engineConfig struct {
 	MemoryBudget int64             `json:"memory_budget"`
 	VAETiling    bool              `json:"vae_tiling"`
 	Limits       job.Limits        `json:"limits"`
-	LogLevel     string            `json:"log_level"`
 }
 
 // engineCommand is for worker run alone, and for those who look for a fault.
@@ -106,8 +105,8 @@ func visible(device onnx.Device) onnx.Device {
 
 // engineProcess is the child's side of openPool.
 func (a *app) engineProcess(ctx context.Context, device onnx.Device) error {
-	level := new(slog.LevelVar)
-	log := slog.New(slog.NewJSONHandler(a.stderr, &slog.HandlerOptions{Level: level}))
+	// The parent leaves out what is below its level, which may change.
+	log := slog.New(slog.NewJSONHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	device = visible(device)
 	child := remote.Child{
 		Log:    log,
@@ -115,9 +114,6 @@ func (a *app) engineProcess(ctx context.Context, device onnx.Device) error {
 		Open: func(config json.RawMessage) (inference.Engine, error) {
 			var c engineConfig
 			if err := json.Unmarshal(config, &c); err != nil {
-				return nil, fmt.Errorf("read engine's configuration: %w", err)
-			}
-			if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 				return nil, fmt.Errorf("read engine's configuration: %w", err)
 			}
 			catalogue, err := c.catalogue()
@@ -152,7 +148,7 @@ func (a *app) openPool(ctx context.Context, c configs.Config, model string, log 
 	}
 	config := engineConfig{
 		Library: library, Models: c.Models.Directory, Model: model, Threads: c.Engine.Threads, CUDA: c.Engine.CUDA,
-		MemoryBudget: int64(c.Engine.MemoryBudget), VAETiling: c.Engine.VAETiling, Limits: limits(c.Limits), LogLevel: c.Log.Level,
+		MemoryBudget: int64(c.Engine.MemoryBudget), VAETiling: c.Engine.VAETiling, Limits: limits(c.Limits),
 	}
 	pool, err := remote.Open(remote.Options{ //nolint:contextcheck // the engines outlive the opening
 		Devices: a.isolatedDevices(ctx, c.Engine.Devices, library, log), Config: config, Environ: a.environ, Log: log,

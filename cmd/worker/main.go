@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 
 	"github.com/imgus/worker/configs"
@@ -44,6 +45,7 @@ type app struct {
 
 	configFile string
 	json       bool
+	level      slog.LevelVar // of every logger
 }
 
 // exitError ends the program with a status. A nil err has been told already.

@@ -62,13 +62,13 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 		}
 	}
 
+	handler := processor.New(processor.Options{
+		Bucket: bucket, Engine: engine, Limits: limits(c.Limits), Record: recorder(c.Record), Log: log,
+	})
 	consumer, err := queue.NewConsumer(queue.Options{
 		Connection: connection(c.Redis), Queues: c.Queues, Concurrency: engine.Slots(), Capacity: engine.Capacity, MaxAttempts: c.Job.MaxAttempts,
 		Timeout: c.Job.Timeout, ShutdownGrace: c.Job.ShutdownGrace, StatusTTL: c.Job.StatusTTL, Limits: limits(c.Limits),
-		Handler: processor.New(processor.Options{
-			Bucket: bucket, Engine: engine, Limits: limits(c.Limits), Record: recorder(c.Record), Log: log,
-		}),
-		Gate: bucket.Away, Log: log, Version: version, About: a.about(c, engine),
+		Handler: handler, Gate: bucket.Away, Log: log, Version: version, About: a.about(c, engine),
 	})
 	if err != nil {
 		return err
@@ -84,6 +84,9 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 	var background sync.WaitGroup
 	background.Go(func() { bucket.Run(beside) })
 	background.Go(func() { janitor.New(janitor.Options{Bucket: bucket, Log: log}).Run(ctx) })
+	background.Go(func() {
+		(&reloader{app: a, config: c, processor: handler, consumer: consumer, log: log}).run(beside) //nolint:contextcheck // reading a file needs none
+	})
 	err = consumer.Run(ctx)
 	stop() // also when the consumer ended by itself
 	end()

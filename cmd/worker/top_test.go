@@ -92,12 +92,17 @@ func (p *program) onTerminal(args ...string) (screen *buffer, keyboard *os.File,
 	return screen, master, done
 }
 
-// await waits until one picture of the screen holds all of the texts.
+// await waits until one line of a log, or one picture of a screen, holds all of
+// the texts.
 func (b *buffer) await(t *testing.T, texts ...string) {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)
 	for {
-		pictures := strings.Split(b.String(), "\x1b[H")
+		parts := "\n"
+		if strings.Contains(b.String(), "\x1b[H") {
+			parts = "\x1b[H"
+		}
+		pictures := strings.Split(b.String(), parts)
 		for _, picture := range pictures {
 			held := 0
 			for _, text := range texts {
@@ -110,7 +115,7 @@ func (b *buffer) await(t *testing.T, texts ...string) {
 			}
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the screen never holds %q; at last:\n%s", texts, pictures[len(pictures)-1])
+			t.Fatalf("nothing holds %q; at last:\n%s", texts, pictures[max(len(pictures)-5, 0):])
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

@@ -31,16 +31,33 @@ func (a *app) load(needs ...configs.Need) (configs.Config, error) {
 	return c, err
 }
 
-// logger writes to standard error: text for a person, JSON for a machine.
+// logger writes to standard error: text for a person, JSON for a machine. Its
+// level is the program's, which setLevel changes.
 func (a *app) logger(c configs.Log) *slog.Logger {
+	a.setLevel(c.Level)
+	if format(c.Format, a.stderr) == "text" {
+		return slog.New(tint.NewTextHandler(a.stderr, &tint.Options{Level: &a.level, NoColor: !isTerminal(a.stderr)}))
+	}
+	return slog.New(slog.NewJSONHandler(a.stderr, &slog.HandlerOptions{Level: &a.level, ReplaceAttr: readable}))
+}
+
+func (a *app) setLevel(name string) {
 	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
-		level = slog.LevelInfo // the configuration was checked
+	if err := level.UnmarshalText([]byte(name)); err == nil { // the configuration was checked
+		a.level.Set(level)
 	}
-	if c.Format == "text" || c.Format == "auto" && isTerminal(a.stderr) {
-		return slog.New(tint.NewTextHandler(a.stderr, &tint.Options{Level: level, NoColor: !isTerminal(a.stderr)}))
+}
+
+// format resolves "auto".
+func format(configured string, out io.Writer) string {
+	switch {
+	case configured != "auto":
+		return configured
+	case isTerminal(out):
+		return "text"
+	default:
+		return "json"
 	}
-	return slog.New(slog.NewJSONHandler(a.stderr, &slog.HandlerOptions{Level: level, ReplaceAttr: readable}))
 }
 
 // readable writes durations as 2m0s; JSON has them as nanoseconds otherwise.
