@@ -61,14 +61,22 @@ func (a *app) printProblems(list []configs.Problem) error {
 }
 
 func (a *app) configShowCommand() *cobra.Command {
-	return &cobra.Command{
+	var explain bool
+	cmd := &cobra.Command{
 		Use:   "show",
 		Short: "Show the effective configuration and where each value comes from",
-		Args:  args(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
+		Long: `Shows every key with its value and where it comes from: default, file and line,
+or variable. With --explain also whether a running worker takes a change of it,
+and what comes of the values that the worker chooses by itself (devices, memory
+budget, threads, slots, batch), and why; for that it starts an engine.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, sources, err := configs.Load(a.configFile, a.environ)
 			if err != nil {
 				return err
+			}
+			if explain {
+				return a.explain(cmd.Context(), c, sources)
 			}
 			table := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 			for _, s := range configs.Show(c, sources) {
@@ -83,4 +91,6 @@ func (a *app) configShowCommand() *cobra.Command {
 			return table.Flush()
 		},
 	}
+	cmd.Flags().BoolVar(&explain, "explain", false, "say what is chosen automatically, and why")
+	return cmd
 }
