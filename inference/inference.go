@@ -39,6 +39,8 @@ type WarmUp struct {
 	Images int    `json:"images,omitempty"`
 	// Pin keeps the model in memory for good.
 	Pin bool `json:"pin,omitempty"`
+	// Progress is as of a Request.
+	Progress func(job.Progress) `json:"-"`
 }
 
 // Status is an engine as it stands.

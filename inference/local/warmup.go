@@ -83,6 +83,9 @@ func (e *Engine) WarmUp(ctx context.Context, w inference.WarmUp) error {
 }
 
 func (e *Engine) warmUp(ctx context.Context, d *device, w inference.WarmUp) error {
+	if w.Progress != nil {
+		w.Progress(job.Progress{Stage: job.StageLoad})
+	}
 	l, err := e.load(ctx, d, w.Model)
 	if err != nil {
 		return err
@@ -95,7 +98,7 @@ func (e *Engine) warmUp(ctx context.Context, d *device, w inference.WarmUp) erro
 		// Two sizes tell how memory grows with size.
 		least := fit(job.MinSide, l.pipeline.Multiple())
 		j.Width, j.Height = &least, &least
-		if err := e.try(ctx, d, j); err != nil {
+		if err := e.try(ctx, d, j, w.Progress); err != nil {
 			return err
 		}
 	}
@@ -106,7 +109,7 @@ func (e *Engine) warmUp(ctx context.Context, d *device, w inference.WarmUp) erro
 	if w.Images > 0 {
 		j.Images = &w.Images
 	}
-	return e.try(ctx, d, j)
+	return e.try(ctx, d, j, w.Progress)
 }
 
 // warmUpKind is the first kind of job that the model can do.
@@ -121,7 +124,7 @@ func warmUpKind(p pipeline) job.Kind {
 
 // try makes the job's pictures in as few steps as the scheduler allows, of a
 // gray photo if it needs one.
-func (e *Engine) try(ctx context.Context, d *device, j *job.Job) error {
+func (e *Engine) try(ctx context.Context, d *device, j *job.Job, progress func(job.Progress)) error {
 	l, err := e.load(ctx, d, j.Model)
 	if err != nil {
 		return err
@@ -148,7 +151,7 @@ func (e *Engine) try(ctx context.Context, d *device, j *job.Job) error {
 		if j.Kind == job.Inpaint {
 			p.task.Mask = slices.Repeat([]float32{1}, p.task.Width*p.task.Height)
 		}
-		watch := newStopwatch(nil)
+		watch := newStopwatch(progress)
 		_, err = e.work(ctx, d, l, p, watch)
 		switch {
 		case errors.Is(err, scheduler.ErrSteps):

@@ -22,7 +22,7 @@ func TestParseWarmUp(t *testing.T) {
 		"demo@512X512": {}, "demo@ 512x512": {},
 	} {
 		got, err := local.ParseWarmUp(entry)
-		if bad := want == (inference.WarmUp{}); bad != (err != nil) {
+		if bad := want.Model == ""; bad != (err != nil) {
 			t.Errorf("%q: %v", entry, err)
 		}
 		if diff := cmp.Diff(want, got); diff != "" {

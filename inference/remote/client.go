@@ -59,10 +59,15 @@ func (c *client) warmUp(ctx context.Context, w inference.WarmUp) (*answer, error
 	if err != nil {
 		return nil, err
 	}
-	limit := c.clock.deadlines.Load.Most + c.clock.deadlines.VAE.Most
-	timer := time.AfterFunc(limit, func() { c.kill(&hang{stage: job.StageLoad, after: limit}) })
-	defer timer.Stop()
-	return c.exchange(ctx, "/warmup", [][]byte{head}, func(job.Progress) {})
+	j := &job.Job{Model: w.Model}
+	for from, into := range map[*int]**int{&w.Width: &j.Width, &w.Height: &j.Height, &w.Images: &j.Images} {
+		if *from != 0 {
+			*into = from
+		}
+	}
+	dog := c.clock.watch(j, c.kill)
+	defer dog.stop()
+	return c.exchange(ctx, "/warmup", [][]byte{head}, dog.enter)
 }
 
 func encodeLine(v any) ([]byte, error) {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/imgus/worker/inference"
 	"github.com/imgus/worker/inference/remote"
 	"github.com/imgus/worker/job"
 )
@@ -203,7 +204,27 @@ func TestHangs(t *testing.T) {
 // Steps that take as long as they always do are no hang, however many.
 func TestSlowIsNoHang(t *testing.T) {
 	pool := open(t, func(o *remote.Options) {
-		o.Deadlines.Step = remote.Patience{Least: 300 * time.Millisecond, Most: 300 * time.Millisecond}
+		o.Deadlines.Step = remote.Patience{Least: time.Second, Most: time.Second}
 	})
-	does(t, pool, "steps 20 30ms")
+	does(t, pool, "steps 40 30ms")
+}
+
+// What a warm-up took bounds the jobs after it, and it may hang itself.
+func TestWarmUpTeachesDeadlines(t *testing.T) {
+	pool := open(t, func(o *remote.Options) {
+		o.Deadlines = remote.Deadlines{Step: remote.Patience{Least: 100 * time.Millisecond, Most: time.Hour}, Load: remote.Patience{Most: 500 * time.Millisecond}}
+	})
+	if err := pool.WarmUp(t.Context(), inference.WarmUp{Model: "steps"}); err != nil {
+		t.Fatal(err)
+	}
+	r := ask("hang denoise")
+	r.Job.Model = "steps"
+	if _, err := pool.Generate(t.Context(), r); job.AsError(err).Code != job.EngineFailed {
+		t.Errorf("a step that hangs: %v", err)
+	}
+	eventually(t, "ready", pool.Ready)
+	err := pool.WarmUp(t.Context(), inference.WarmUp{Model: "hang"})
+	if job.AsError(err).Code != job.EngineFailed || !strings.Contains(err.Error(), "made no progress") {
+		t.Errorf("a warm-up that hangs: %v", err)
+	}
 }

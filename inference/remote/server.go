@@ -37,39 +37,19 @@ func (s *server) generate(w http.ResponseWriter, r *http.Request) {
 		out.last(line{Error: job.AsError(err), Cause: err.Error(), Cancelled: !errors.Is(err, errWire)})
 		return
 	}
-	out.begin()
-	latest := newMailbox()
-	question.Progress = latest.put
-	type end struct {
-		result *inference.Result
-		err    error
+	var result *inference.Result
+	err = out.during(func(progress func(job.Progress)) (err error) {
+		question.Progress = progress
+		result, err = s.engine.Generate(r.Context(), question)
+		return err
+	})
+	clear(question.Input)
+	clear(question.Mask)
+	if err != nil {
+		out.last(s.failure(r.Context(), err))
+		return
 	}
-	ended := make(chan end, 1)
-	go func() { //nolint:contextcheck // it is given the request's
-		// A panic in here ends the process, like any other crash of an engine.
-		result, err := s.engine.Generate(r.Context(), question)
-		ended <- end{result, err}
-	}()
-	for {
-		select {
-		case <-latest.full:
-			out.progress(latest.take())
-		case e := <-ended:
-			clear(question.Input)
-			clear(question.Mask)
-			select {
-			case <-latest.full:
-				out.progress(latest.take())
-			default:
-			}
-			if e.err != nil {
-				out.last(s.failure(r.Context(), e.err))
-				return
-			}
-			out.result(e.result, s.models(r.Context()))
-			return
-		}
-	}
+	out.result(result, s.models(r.Context()))
 }
 
 func (s *server) warmUp(w http.ResponseWriter, r *http.Request) {
@@ -79,12 +59,17 @@ func (s *server) warmUp(w http.ResponseWriter, r *http.Request) {
 		out.last(line{Error: job.AsError(err), Cause: err.Error(), Cancelled: !errors.Is(err, errWire)})
 		return
 	}
-	out.begin()
-	if host, ok := s.engine.(inference.Host); ok {
-		if err := host.WarmUp(r.Context(), what); err != nil {
-			out.last(s.failure(r.Context(), err))
-			return
+	err := out.during(func(progress func(job.Progress)) error {
+		what.Progress = progress
+		host, ok := s.engine.(inference.Host)
+		if !ok {
+			return nil
 		}
+		return host.WarmUp(r.Context(), what)
+	})
+	if err != nil {
+		out.last(s.failure(r.Context(), err))
+		return
 	}
 	out.last(line{Models: s.models(r.Context())})
 }
@@ -137,6 +122,28 @@ type writer struct{ w http.ResponseWriter }
 // begin sends the head of the answer. A parent that has not seen it knows that
 // the work was not begun.
 func (o *writer) begin() { _ = http.NewResponseController(o.w).Flush() }
+
+// during does the work, and tells the parent what that has come to. A panic of
+// the work ends the process, like any other crash of an engine.
+func (o *writer) during(work func(progress func(job.Progress)) error) error {
+	o.begin()
+	latest := newMailbox()
+	ended := make(chan error, 1)
+	go func() { ended <- work(latest.put) }()
+	for {
+		select {
+		case <-latest.full:
+			o.progress(latest.take())
+		case err := <-ended:
+			select {
+			case <-latest.full:
+				o.progress(latest.take())
+			default:
+			}
+			return err
+		}
+	}
+}
 
 func (o *writer) progress(p job.Progress) {
 	o.last(line{Progress: &p})

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 
 	"github.com/imgus/worker/inference"
@@ -95,9 +96,10 @@ func (p *Pool) Ready() bool { return p.Capacity() > 0 }
 // WarmUp implements inference.Host: every child that is ready does it, and each
 // that is started from now on before it takes jobs.
 func (p *Pool) WarmUp(ctx context.Context, w inference.WarmUp) error {
+	w.Progress = nil // of several children at once it would say nothing
 	var children []*process
 	p.look(func() {
-		p.warm = append(slices.DeleteFunc(slices.Clone(p.warm), func(o inference.WarmUp) bool { return o == w }), w)
+		p.warm = append(slices.DeleteFunc(slices.Clone(p.warm), func(o inference.WarmUp) bool { return reflect.DeepEqual(o, w) }), w)
 		for _, s := range p.devices {
 			if s.live != nil {
 				children = append(children, s.live)

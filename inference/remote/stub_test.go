@@ -170,6 +170,14 @@ func (s *stub) WarmUp(_ context.Context, w inference.WarmUp) error {
 		return job.Errorf(job.UnknownModel, "no such model")
 	case "crash":
 		syscall.Exit(4)
+	case "hang":
+		select {}
+	case "steps":
+		w.Progress(job.Progress{Stage: job.StageDenoise, Steps: 1})
+		time.Sleep(5 * time.Millisecond)
+		w.Progress(job.Progress{Stage: job.StageDenoise, Step: 1, Steps: 1})
+		time.Sleep(5 * time.Millisecond)
+		w.Progress(job.Progress{Stage: job.StageVAE})
 	}
 	s.use(w.Model)
 	return nil
