@@ -24,6 +24,9 @@ type row struct {
 	// afterStep, if not nil, changes the latents after each scheduler step.
 	afterStep func(r *row)
 
+	// private is what else was made of the photo.
+	private [][]float32
+
 	// prediction is what the samples' predictions are combined into.
 	prediction []float32
 	// parts are the samples' predictions, where they come from several calls.

@@ -232,10 +232,11 @@ func (p *Pipeline) Generate(ctx context.Context, t Task, progress func(job.Progr
 		if err != nil {
 			return err
 		}
-		if err := checkPixels(pixels); err != nil {
-			return err
+		if err = checkPixels(pixels); err == nil {
+			err = each(i, pixels)
 		}
-		if err := each(i, pixels); err != nil {
+		clear(pixels) // of tiles they are ours
+		if err != nil {
 			return err
 		}
 	}
@@ -266,6 +267,10 @@ func wipeRows(rows []*row) {
 	for _, r := range rows {
 		clear(r.latents)
 		clear(r.prediction)
+		clear(r.parts)
+		for _, x := range r.private {
+			clear(x)
+		}
 		for _, s := range r.samples {
 			clear(s.extra) // the photo's latents; the prompts' states may be shared
 		}

@@ -2,6 +2,7 @@ package diffusion
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/imgus/worker/inference/noise"
 	"github.com/imgus/worker/inference/onnx"
@@ -28,6 +29,10 @@ func (p *Pipeline) rows(stop *onnx.Stop, t Task, c conditions) ([]*row, error) {
 		return nil, fmt.Errorf("plan steps: %w", err)
 	}
 	photo, masked, err := p.encodePhoto(stop, t)
+	defer masked.wipe()
+	if !p.EditsPhotos() { // there the rows keep it
+		defer photo.wipe()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +98,7 @@ func (p *Pipeline) start(r *row, t Task, s *scheduler.Schedule, photo, masked po
 		r.latents = make([]float32, n)
 		r.noise.Generator.Normal(r.latents)
 		s.AddNoise(r.latents, x0, r.latents, 0)
+		clear(x0)
 		return nil
 	default:
 		r.latents = pureNoise(r, s, n)
@@ -130,11 +136,14 @@ func (p *Pipeline) startInpaint(r *row, t Task, s *scheduler.Schedule, photo, ma
 	}
 	// Drawn in any case: the draws that follow depend on it.
 	keep := p.vae.sample(masked, r.noise.Generator)
+	defer clear(keep)
 	mask := latentMask(t, p.vae.factor())
 	if nine {
-		return append(mask, keep...)
+		clear(x0)
+		return slices.Concat(mask, keep)
 	}
 	proper := make([]float32, n)
+	r.private = append(r.private, x0, proper)
 	r.afterStep = func(r *row) {
 		copy(proper, x0)
 		if !r.done() {

@@ -98,6 +98,7 @@ func (c *codec) runPlanes(stop *onnx.Stop, x []float32, h, w int, share float64,
 		return c.run(stop, x, in, out)
 	}
 	tile := make([]float32, from.channels*int(in[2]*in[3]))
+	defer clear(tile)
 	whole := make([]float32, to.channels*h*w*to.scale*to.scale)
 	for i, top := range rows.starts {
 		for j, left := range columns.starts {

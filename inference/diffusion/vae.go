@@ -157,6 +157,7 @@ func (v *vae) encode(stop *onnx.Stop, pixels []float32, h, w int, tile float64) 
 	if err != nil {
 		return posterior{}, fmt.Errorf("encode photo: %w", err)
 	}
+	defer clear(out)
 	n := latentChannels * h * w
 	if channels == latentChannels {
 		return posterior{mean: clone(out)}, nil
@@ -166,6 +167,11 @@ func (v *vae) encode(stop *onnx.Stop, pixels []float32, h, w int, tile float64) 
 		p.std[i] = float32(math.Exp(0.5 * float64(min(max(logVariance, -30), 20))))
 	}
 	return p, nil
+}
+
+func (p posterior) wipe() {
+	clear(p.mean)
+	clear(p.std)
 }
 
 // sample draws latents from the posterior and scales them for the UNet.
@@ -205,6 +211,7 @@ func (v *vae) fromLatent(x float32, c int) float32 {
 // next call.
 func (v *vae) decode(stop *onnx.Stop, latents []float32, h, w int, tile float64) ([]float32, error) {
 	x := make([]float32, len(latents))
+	defer clear(x)
 	for i, z := range latents {
 		x[i] = v.fromLatent(z, i*latentChannels/len(latents))
 	}

@@ -195,8 +195,9 @@ func (b *Binding) Clear() {
 	}
 }
 
-// Close frees the tensors.
+// Close clears and frees the tensors.
 func (b *Binding) Close() {
+	b.Clear()
 	for _, t := range b.tensors {
 		t.destroy()
 	}
