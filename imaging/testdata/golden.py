@@ -154,6 +154,34 @@ def decoded():
 
 # --- metadata ----------------------------------------------------------------
 
+def with_thumbnail(exif):
+    """EXIF with a second directory, of a thumbnail."""
+    order = "<" if exif[6:8] == b"II" else ">"
+    tiff = bytearray(exif[6:])
+    first = struct.unpack_from(order + "I", tiff, 4)[0]
+    link = first + 2 + 12 * struct.unpack_from(order + "H", tiff, first)[0]
+    tiff += bytes(len(tiff) & 1)
+    struct.pack_into(order + "I", tiff, link, len(tiff))
+    small = saved(scene(8, 8), "JPEG", comment=b"CANARY thumbnail")
+    tags = [(0x0103, 3, 1, 6), (0x0201, 4, 1, len(tiff) + 2 + 3 * 12 + 4), (0x0202, 4, 1, len(small))]
+    tiff += struct.pack(order + "H", 3)
+    for tag, kind, count, value in tags:
+        tiff += struct.pack(order + "HHI", tag, kind, count) + struct.pack(order + ("I" if kind == 4 else "HH"), *([value] if kind == 4 else [value, 0]))
+    return exif[:6] + bytes(tiff) + bytes(4) + small
+
+def iptc(text):
+    data = b"\x1c\x02\x78" + struct.pack(">H", len(text)) + text
+    data += bytes(len(data) & 1)
+    block = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0" + struct.pack(">I", len(data)) + data
+    return b"\xff\xed" + struct.pack(">H", len(block) + 2) + block
+
+def gif_marked(data, xmp):
+    """A GIF with a comment and XMP before its picture."""
+    at = 13 + (3 << ((data[10] & 7) + 1))
+    comment = b"!\xfe\x0eCANARY comment\0"
+    magic = b"\x01" + bytes(range(255, -1, -1)) + b"\0"
+    return b"GIF89a" + data[6:at] + comment + b"!\xff\x0bXMP DataXMP" + xmp + magic + data[at:] + b"CANARY trailer"
+
 def marked():
     """Files full of what must not survive, each text with CANARY in it."""
     img = scene(16, 16)
@@ -161,15 +189,18 @@ def marked():
     exif[0x010e], exif[0x013b], exif[0x010f] = "CANARY description", "CANARY artist", "CANARY maker"
     exif.get_ifd(0x8825).update({1: "N", 2: (52.0, 30.0, 0.0), 3: "E", 4: (13.0, 22.0, 0.0), 29: "CANARY:GPS"})
     exif.get_ifd(0x8769).update({0x9286: b"ASCII\0\0\0CANARY comment", 0xa431: "CANARY serial", 0x927c: b"CANARY note"})
-    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/">CANARY xmp</x:xmpmeta>'
+    exif = with_thumbnail(exif.tobytes())
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/" dc:source="CANARY xmp"/></rdf:RDF></x:xmpmeta>'
     icc = bytes(128) + b"CANARY profile" + bytes(50)
     text = PngImagePlugin.PngInfo()
     text.add_text("Comment", "CANARY text")
     text.add_text("Zip", "CANARY zip", zip=True)
     text.add_itxt("XML:com.adobe.xmp", xmp.decode())
-    yield "jpeg", saved(img, "JPEG", exif=exif, xmp=xmp, icc_profile=icc, comment=b"CANARY comment")
+    photo = saved(img, "JPEG", exif=exif, xmp=xmp, icc_profile=icc, comment=b"CANARY comment")
+    yield "jpeg", photo[:2] + iptc(b"CANARY caption") + photo[2:] + b"CANARY trailer"
     yield "png", saved(img, "PNG", exif=exif, icc_profile=icc, pnginfo=text)
     yield "webp", saved(img, "WEBP", exif=exif, xmp=xmp, icc_profile=icc, quality=80)
+    yield "gif", gif_marked(saved(img.quantize(16), "GIF"), xmp)
 
 # --- colour ------------------------------------------------------------------
 
