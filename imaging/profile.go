@@ -100,11 +100,12 @@ func (p *profile) convert(pix []uint8) {
 		return
 	}
 	encode, m := srgbLevels(), &p.matrix
-	for ; len(pix) >= 4; pix = pix[4:] {
-		r, g, b := p.linear[0][pix[0]], p.linear[1][pix[1]], p.linear[2][pix[2]]
-		pix[0] = encode[light(m[0]*r+m[1]*g+m[2]*b)]
-		pix[1] = encode[light(m[3]*r+m[4]*g+m[5]*b)]
-		pix[2] = encode[light(m[6]*r+m[7]*g+m[8]*b)]
+	for i := 0; i+4 <= len(pix); i += 4 {
+		at := pix[i:][:4]
+		r, g, b := p.linear[0][at[0]], p.linear[1][at[1]], p.linear[2][at[2]]
+		at[0] = encode[light(m[0]*r+m[1]*g+m[2]*b)]
+		at[1] = encode[light(m[3]*r+m[4]*g+m[5]*b)]
+		at[2] = encode[light(m[6]*r+m[7]*g+m[8]*b)]
 	}
 }
 
@@ -112,8 +113,8 @@ func (p *profile) convert(pix []uint8) {
 // where its curve is steepest.
 const lightLevels = 1 << 14
 
-func light(x float32) uint32 {
-	return uint32(max(0, min(x, 1))*(lightLevels-1) + 0.5)
+func light(x float32) int {
+	return max(0, min(int(x*(lightLevels-1)+0.5), lightLevels-1)) // of integers it is faster
 }
 
 var srgbLevels = sync.OnceValue(func() *[lightLevels]uint8 {

@@ -45,6 +45,7 @@ func TestRules(t *testing.T) {
 	t.Run("contracts need the standard library only", func(t *testing.T) { contracts(t, own, standard) })
 	t.Run("only the program wires", func(t *testing.T) { wiring(t, own) })
 	t.Run("remote does not bring local", func(t *testing.T) { remote(t, own) })
+	t.Run("photos are decoded in the engine", func(t *testing.T) { decoding(t, own) })
 	t.Run("libraries stay at home", func(t *testing.T) { libraries(t, own) })
 	t.Run("test kits stay in tests", func(t *testing.T) { testKits(t, own) })
 }
@@ -170,6 +171,23 @@ func remote(t *testing.T, own []pkg) {
 		}
 		for _, dep := range p.Deps {
 			if below(dep, module+"/inference/local") || below(dep, module+"/inference/onnx") {
+				t.Errorf("%s needs %s", p.room(), dep)
+			}
+		}
+	}
+}
+
+// Strangers' photos are decoded where there are neither credentials nor network:
+// in the engine's process. The parent's rooms bring no decoder.
+func decoding(t *testing.T, own []pkg) {
+	t.Helper()
+	for _, p := range own {
+		engine := below(p.room(), "inference") && !below(p.room(), "inference/remote") || below(p.room(), "imaging")
+		if engine || below(p.room(), "cmd") || p.testKit() {
+			continue
+		}
+		for _, dep := range p.Deps {
+			if dep == module+"/imaging" || strings.HasPrefix(dep, "image/") && dep != "image/color" || strings.HasPrefix(dep, "golang.org/x/image") {
 				t.Errorf("%s needs %s", p.room(), dep)
 			}
 		}
