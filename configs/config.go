@@ -27,6 +27,7 @@ type Config struct {
 	Limits  Limits         `mapstructure:"limits"`
 	Job     Job            `mapstructure:"job"`
 	Record  Record         `mapstructure:"record"`
+	Mark    Mark           `mapstructure:"mark"`
 	HTTP    HTTP           `mapstructure:"http"`
 }
 
@@ -131,6 +132,12 @@ type Record struct {
 	Prompt string `mapstructure:"prompt"` // none, full
 }
 
+// Mark says in every picture that AI made it.
+type Mark struct {
+	Enabled bool   `mapstructure:"enabled"`
+	System  string `mapstructure:"system"`
+}
+
 // HTTP serves metrics and health.
 type HTTP struct {
 	Address string `mapstructure:"address"` // host:port; empty: off
@@ -155,6 +162,7 @@ func Default() Config {
 		},
 		Job:    Job{MaxAttempts: 3, Timeout: 10 * time.Minute, ShutdownGrace: 2 * time.Minute, StatusTTL: 24 * time.Hour},
 		Record: Record{Prompt: "none"},
+		Mark:   Mark{Enabled: true, System: "imgus"},
 		HTTP:   HTTP{Address: "127.0.0.1:9464"},
 	}
 }

@@ -34,7 +34,7 @@ var other = map[string]string{
 	"limits.steps": "50", "limits.images": "4", "limits.width": "1024", "limits.height": "768", "limits.pixels": "786432",
 	"limits.prompt_length": "1000", "limits.input_bytes": "5MiB", "limits.input_pixels": "12000000", "limits.input_side": "8192",
 	"job.max_attempts": "5", "job.timeout": "45s", "job.shutdown_grace": "30s", "job.status_ttl": "1h30m",
-	"record.prompt": "full", "http.address": ":9999",
+	"record.prompt": "full", "mark.enabled": "false", "mark.system": "Pictures of Example", "http.address": ":9999",
 }
 
 // company names what must be set along with a key for the whole to be valid.

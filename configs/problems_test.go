@@ -85,6 +85,7 @@ func TestProblems(t *testing.T) {
 		"timeout":             {file: "job: {timeout: 25h}", key: "job.timeout", message: "from 1s to 24h"},
 		"grace":               {file: "job: {shutdown_grace: -1s}", key: "job.shutdown_grace", message: "from 0s to 1h"},
 		"status":              {file: "job: {status_ttl: 1s}", key: "job.status_ttl", message: "from 1m to 720h"},
+		"mark":                {file: "mark: {system: \"two\\nlines\"}", key: "mark.system", message: "printable"},
 		"record":              {file: "record: {prompt: some}", key: "record.prompt", message: "none or full"},
 		"http address":        {file: "http: {address: here}", key: "http.address", message: "host:port"},
 		"models":              {file: "models: {directory: ''}", key: "models.directory", message: "must be set"},

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/imgus/worker/job"
 )
@@ -54,9 +56,17 @@ func (c Config) validate(sources Sources, problems *Problems, needs []Need) {
 	within(check, "job.shutdown_grace", c.Job.ShutdownGrace, 0, time.Hour)
 	within(check, "job.status_ttl", c.Job.StatusTTL, time.Minute, 30*24*time.Hour)
 	check.oneOf("record.prompt", c.Record.Prompt, "none", "full")
+	if name := c.Mark.System; name == "" || utf8.RuneCountInString(name) > 64 || !printable(name) {
+		check.wrong("mark.system", "must be 1 to 64 printable characters")
+	}
 	if c.HTTP.Address != "" && !isAddress(c.HTTP.Address) && !strings.HasPrefix(c.HTTP.Address, ":") {
 		check.wrong("http.address", "must be host:port, or empty for none")
 	}
+}
+
+// printable reports whether a text is one line that shows as it is.
+func printable(text string) bool {
+	return utf8.ValidString(text) && strings.TrimSpace(text) == text && strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }
 
 const needsPlaintext = "is not this machine and has no TLS: encrypt it, or accept that with %s: true"

@@ -28,6 +28,9 @@ type Options struct {
 	Limits job.Limits
 	// Record writes the records.
 	Record Recorder
+	// Verify, if not nil, looks at each picture of a job before it is stored. Its
+	// error fails the job.
+	Verify func(j *job.Job, picture []byte) error
 	// Patience is how long a finished picture waits for a storage that is away,
 	// rather than be made again; 0 is two minutes.
 	Patience time.Duration
@@ -40,6 +43,7 @@ type Processor struct {
 	engine   inference.Engine
 	limits   job.Limits
 	record   atomic.Pointer[Recorder]
+	verify   func(*job.Job, []byte) error
 	patience time.Duration
 	log      *slog.Logger
 }
@@ -49,7 +53,7 @@ func New(o Options) *Processor {
 	if o.Patience == 0 {
 		o.Patience = 2 * time.Minute
 	}
-	p := &Processor{bucket: o.Bucket, engine: o.Engine, limits: o.Limits, patience: o.Patience, log: o.Log}
+	p := &Processor{bucket: o.Bucket, engine: o.Engine, limits: o.Limits, verify: o.Verify, patience: o.Patience, log: o.Log}
 	p.Adjust(o.Record)
 	return p
 }
@@ -146,6 +150,9 @@ func (p *Processor) attempt(ctx context.Context, j *job.Job, a job.Attempt, repo
 		return nil, err
 	}
 	defer wipeImages(result.Images)
+	if err := Verify(p.verify, j, result.Images); err != nil {
+		return nil, err
+	}
 	failpoint.Hit(failpoint.Encoded)
 
 	report(job.Progress{Stage: job.StageStore})
@@ -173,6 +180,19 @@ func (p *Processor) attempt(ctx context.Context, j *job.Job, a job.Attempt, repo
 		p.withdraw(ctx, j.ID, a)
 	}
 	return winner, nil
+}
+
+// Verify looks at each of a job's images. The error is a *job.Error.
+func Verify(look func(*job.Job, []byte) error, j *job.Job, images []inference.Image) error {
+	for _, image := range images {
+		if look == nil {
+			break
+		}
+		if err := look(j, image.Data); err != nil {
+			return job.Wrap(job.BadOutput, err, "a picture did not come out as it must be stored; the worker's log has the reason")
+		}
+	}
+	return nil
 }
 
 // passing marks what the engine has come to. It may tell of the newest only.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs a command with whatever the tests need: ONNX Runtime, a Redis server, an S3 server. For instance
+# Runs a command with whatever the tests need: ONNX Runtime, a Redis server, an S3 server, exiftool. For instance
 #
 #   scripts/testenv.sh go test ./queue/...
 #
@@ -31,6 +31,7 @@ report() {
 provide IMGUS_ENGINE_LIBRARY onnxruntime.sh "ONNX Runtime"
 provide IMGUS_TEST_REDIS_SERVER redis.sh "a Redis server"
 provide IMGUS_TEST_VERSITYGW versitygw.sh "an S3 server"
+provide IMGUS_TEST_EXIFTOOL exiftool.sh exiftool
 
 # With everything there, nothing may be skipped.
 if [ ${#missing[@]} -eq 0 ]; then

@@ -102,7 +102,7 @@ func (a *app) demo(ctx context.Context, j *job.Job, input, output string, isolat
 	consumer, err := queue.NewConsumer(queue.Options{
 		Connection: queue.Connection{URL: redis.Addr()}, Queues: c.Queues, Concurrency: engine.Slots(), MaxAttempts: c.Job.MaxAttempts,
 		Timeout: c.Job.Timeout, StatusTTL: c.Job.StatusTTL,
-		Handler: processor.New(processor.Options{Bucket: bucket, Engine: engine, Record: recorder(c.Record), Log: log}),
+		Handler: processor.New(processor.Options{Bucket: bucket, Engine: engine, Record: recorder(c.Record), Verify: verifier(c.Mark), Log: log}),
 		Log:     log, Version: version,
 	})
 	if err != nil {

@@ -54,6 +54,7 @@ type engineConfig struct {
 	MemoryBudget int64             `json:"memory_budget"`
 	VAETiling    bool              `json:"vae_tiling"`
 	Limits       job.Limits        `json:"limits"`
+	Mark         string            `json:"mark,omitempty"`
 }
 
 // engineCommand is for worker run alone, and for those who look for a fault.
@@ -122,7 +123,7 @@ func (a *app) engineProcess(ctx context.Context, device onnx.Device) error {
 			}
 			return local.Open(local.Options{
 				Library: c.Library, Devices: []string{string(device)}, Threads: c.Threads, CUDA: c.CUDA, MemoryBudget: c.MemoryBudget,
-				Tiling: c.VAETiling, Catalogue: catalogue, Limits: c.Limits, Worker: version, Log: log,
+				Tiling: c.VAETiling, Catalogue: catalogue, Limits: c.Limits, Worker: version, Mark: c.Mark, Log: log,
 			})
 		},
 	}
@@ -148,7 +149,7 @@ func (a *app) openPool(ctx context.Context, c configs.Config, model string, log 
 	}
 	config := engineConfig{
 		Library: library, Models: c.Models.Directory, Model: model, Threads: c.Engine.Threads, CUDA: c.Engine.CUDA,
-		MemoryBudget: int64(c.Engine.MemoryBudget), VAETiling: c.Engine.VAETiling, Limits: limits(c.Limits),
+		MemoryBudget: int64(c.Engine.MemoryBudget), VAETiling: c.Engine.VAETiling, Limits: limits(c.Limits), Mark: markName(c.Mark),
 	}
 	pool, err := remote.Open(remote.Options{ //nolint:contextcheck // the engines outlive the opening
 		Devices: a.isolatedDevices(ctx, c.Engine.Devices, library, log), Config: config, Environ: a.environ, Log: log,

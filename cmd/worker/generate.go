@@ -82,6 +82,7 @@ type generator struct {
 	app    *app
 	engine engine
 	record processor.Recorder
+	verify func(*job.Job, []byte) error
 	output string
 	failed bool
 }
@@ -102,7 +103,7 @@ func (a *app) newGenerator(ctx context.Context, flags *jobFlags, output string, 
 	if err != nil {
 		return nil, err
 	}
-	return &generator{app: a, engine: engine, record: recorder(c.Record), output: output}, nil
+	return &generator{app: a, engine: engine, record: recorder(c.Record), verify: verifier(c.Mark), output: output}, nil
 }
 
 // onlyModel is the folder that --model gave, whose model then goes by its name;
@@ -256,7 +257,11 @@ func (g *generator) generate(ctx context.Context, j *job.Job, base string) (*inf
 	bar := newProgressBar(g.app.stderr)
 	defer bar.done()
 	r.Progress = bar.show
-	return g.engine.Generate(ctx, r)
+	result, err := g.engine.Generate(ctx, r)
+	if err == nil {
+		err = processor.Verify(g.verify, j, result.Images)
+	}
+	return result, err //nolint:wrapcheck // it is a job.Error
 }
 
 // store writes the images; their keys are relative to the output. Those of an

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/imgus/worker/configs"
+	"github.com/imgus/worker/imaging/mark"
 	"github.com/imgus/worker/inference/local"
 	"github.com/imgus/worker/inference/onnx"
 	"github.com/imgus/worker/job"
@@ -90,7 +91,7 @@ func openEngine(c configs.Config, models *models.Catalogue, log *slog.Logger) (*
 	}
 	return local.Open(local.Options{
 		Library: library, Devices: devices(c.Engine.Devices), Threads: c.Engine.Threads, CUDA: c.Engine.CUDA,
-		MemoryBudget: int64(c.Engine.MemoryBudget), Tiling: c.Engine.VAETiling, Catalogue: models, Limits: limits(c.Limits), Worker: version, Log: log,
+		MemoryBudget: int64(c.Engine.MemoryBudget), Tiling: c.Engine.VAETiling, Catalogue: models, Limits: limits(c.Limits), Worker: version, Mark: markName(c.Mark), Log: log,
 	})
 }
 
@@ -178,6 +179,23 @@ func connection(c configs.Redis) queue.Connection {
 // recorder writes records as configured.
 func recorder(c configs.Record) processor.Recorder {
 	return processor.Recorder{Prompts: c.Prompt == "full"}
+}
+
+// markName is the name of the system that engines mark pictures with; "" is none.
+func markName(c configs.Mark) string {
+	if !c.Enabled {
+		return ""
+	}
+	return c.System
+}
+
+// verifier checks that a job's picture is marked as configured, before anyone
+// may see it; nil checks nothing.
+func verifier(c configs.Mark) func(*job.Job, []byte) error {
+	if !c.Enabled {
+		return nil
+	}
+	return func(j *job.Job, picture []byte) error { return mark.Of(j, c.System, version).Verify(picture) }
 }
 
 // isModelFolder reports whether the argument of --model is a folder rather than

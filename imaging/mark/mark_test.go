@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"fmt"
 	"hash/crc32"
 	"image"
 	"slices"
@@ -114,7 +113,7 @@ func decode(t fataler, data []byte) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(img.Pix, fmt.Sprint(img.Rect)...)
+	return append(img.Pix, img.Rect.String()...)
 }
 
 func pngChunk(kind, data string) string {

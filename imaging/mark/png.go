@@ -55,7 +55,7 @@ func joinPNG(plain []part, packet []byte) ([]byte, error) {
 	out := append(make([]byte, 0, size), pngMagic...)
 	out = append(out, plain[0].raw...)
 	start := len(out)
-	out = binary.BigEndian.AppendUint32(out, uint32(len(pngKeyword)+len(packet))) //nolint:gosec // a packet is small
+	out = binary.BigEndian.AppendUint32(out, uint32(len(pngKeyword)+len(packet)))
 	out = append(append(append(out, "iTXt"...), pngKeyword...), packet...)
 	out = binary.BigEndian.AppendUint32(out, crc32.ChecksumIEEE(out[start+4:]))
 	for _, p := range plain[1:] {

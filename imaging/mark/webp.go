@@ -57,7 +57,7 @@ func joinWebP(plain []part, packet []byte) ([]byte, error) {
 
 	size := 4 + 8 + len(header) + len(picture.raw) + 8 + len(packet) + len(packet)&1
 	out := append(make([]byte, 0, 8+size), "RIFF"...)
-	out = binary.LittleEndian.AppendUint32(out, uint32(size)) //nolint:gosec // it was read from 32 bits, and a packet is small
+	out = binary.LittleEndian.AppendUint32(out, uint32(size))
 	out = append(out, "WEBP"...)
 	out = appendChunk(out, "VP8X", header[:])
 	out = append(out, picture.raw...)
@@ -65,7 +65,7 @@ func joinWebP(plain []part, packet []byte) ([]byte, error) {
 }
 
 func appendChunk(out []byte, name string, body []byte) []byte {
-	out = binary.LittleEndian.AppendUint32(append(out, name...), uint32(len(body))) //nolint:gosec // a header or a packet
+	out = binary.LittleEndian.AppendUint32(append(out, name...), uint32(len(body)))
 	out = append(out, body...)
 	if len(body)&1 == 1 {
 		out = append(out, 0)

@@ -96,6 +96,11 @@ func (e *Engine) run(ctx context.Context, d *device, l *loaded, p prepared, watc
 		picture := imaging.FromTensor(pixels, t.Width, t.Height)
 		data, err := imaging.Encode(picture, string(out.Format), out.Quality)
 		imaging.Wipe(picture)
+		if err == nil && p.mark != nil {
+			plain := data
+			data, err = p.mark.Write(plain)
+			clear(plain)
+		}
 		if err != nil {
 			return fmt.Errorf("encode image: %w", err)
 		}

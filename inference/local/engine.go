@@ -35,7 +35,10 @@ type Options struct {
 	Limits job.Limits
 	// Worker is this program's version, for the record.
 	Worker string
-	Log    *slog.Logger
+	// Mark is the name of the system that the pictures are marked with as made
+	// by AI; "" marks none.
+	Mark string
+	Log  *slog.Logger
 }
 
 // Engine runs models in this process, on each device one job at a time.

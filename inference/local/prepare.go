@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/imgus/worker/imaging"
+	"github.com/imgus/worker/imaging/mark"
 	"github.com/imgus/worker/inference"
 	"github.com/imgus/worker/inference/diffusion"
 	"github.com/imgus/worker/job"
@@ -18,6 +19,8 @@ import (
 type prepared struct {
 	task       diffusion.Task
 	parameters job.Parameters
+	// mark is what the pictures say of their making; nil is nothing.
+	mark *mark.Mark
 }
 
 // defaultQuality is the quality of lossy formats.
@@ -46,6 +49,9 @@ func (e *Engine) prepare(ctx context.Context, r inference.Request, l *loaded) (p
 	p, err := resolve(r.Job, l, limits, photo)
 	if err != nil {
 		return prepared{}, err
+	}
+	if name := e.options.Mark; name != "" {
+		p.mark = new(mark.Of(r.Job, name, e.options.Worker))
 	}
 	w, h := p.task.Width, p.task.Height
 	if photo != nil {
