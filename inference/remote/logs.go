@@ -110,6 +110,7 @@ func forwardRecord(text []byte, log *slog.Logger) bool {
 		case name == slog.MessageKey && isText:
 			record.Message = said
 			known++
+		case name == "device": // the child counts those that it sees; log has its name
 		default:
 			record.AddAttrs(attribute(name, value))
 		}

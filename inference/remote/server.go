@@ -38,9 +38,9 @@ func (s *server) generate(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var result *inference.Result
-	err = out.during(func(progress func(job.Progress)) (err error) {
+	err = out.during(r.Context(), func(ctx context.Context, progress func(job.Progress)) (err error) {
 		question.Progress = progress
-		result, err = s.engine.Generate(r.Context(), question)
+		result, err = s.engine.Generate(ctx, question)
 		return err
 	})
 	clear(question.Input)
@@ -59,13 +59,13 @@ func (s *server) warmUp(w http.ResponseWriter, r *http.Request) {
 		out.last(line{Error: job.AsError(err), Cause: err.Error(), Cancelled: !errors.Is(err, errWire)})
 		return
 	}
-	err := out.during(func(progress func(job.Progress)) error {
+	err := out.during(r.Context(), func(ctx context.Context, progress func(job.Progress)) error {
 		what.Progress = progress
 		host, ok := s.engine.(inference.Host)
 		if !ok {
 			return nil
 		}
-		return host.WarmUp(r.Context(), what)
+		return host.WarmUp(ctx, what)
 	})
 	if err != nil {
 		out.last(s.failure(r.Context(), err))
@@ -125,11 +125,11 @@ func (o *writer) begin() { _ = http.NewResponseController(o.w).Flush() }
 
 // during does the work, and tells the parent what that has come to. A panic of
 // the work ends the process, like any other crash of an engine.
-func (o *writer) during(work func(progress func(job.Progress)) error) error {
+func (o *writer) during(ctx context.Context, work func(ctx context.Context, progress func(job.Progress)) error) error {
 	o.begin()
 	latest := newMailbox()
 	ended := make(chan error, 1)
-	go func() { ended <- work(latest.put) }()
+	go func() { ended <- work(ctx, latest.put) }()
 	for {
 		select {
 		case <-latest.full:

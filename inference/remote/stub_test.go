@@ -125,7 +125,7 @@ func (s *stub) do(ctx context.Context, words []string, r inference.Request, prog
 		}
 		return []byte(fmt.Sprint(err)), nil
 	case "log":
-		s.log.Info("as told", "number", 7, slog.Group("g", "text", "x"))
+		s.log.Info("as told", "number", 7, "device", "cuda:0", slog.Group("g", "text", "x"))
 		fmt.Fprintln(os.Stderr, "plain", strings.Repeat("x", 5000))
 		fmt.Fprintln(os.Stderr, `{"not":"ours"}`)
 	case "grow":
