@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -16,6 +18,7 @@ import (
 	"github.com/imgus/worker/inference"
 	"github.com/imgus/worker/inference/remote"
 	"github.com/imgus/worker/job"
+	"github.com/imgus/worker/queue"
 	"github.com/imgus/worker/storage"
 )
 
@@ -83,6 +86,7 @@ func TestJobsSurviveTheirEngines(t *testing.T) {
 		attempts = 6
 	}
 	s := newStation(t, "IMGUS_LOG_LEVEL=error", "IMGUS_ENGINE_WARM_UP=sd1", fmt.Sprint("IMGUS_JOB_MAX_ATTEMPTS=", attempts))
+	events := s.events()
 	stop := s.daemon()
 	const poison = "job-020"
 	ids := []string{}
@@ -104,32 +108,30 @@ func TestJobsSurviveTheirEngines(t *testing.T) {
 			killed++
 		}
 	}
-	poisoned := make(chan struct{}, 1)
-	watching := make(chan struct{})
-	go func() {
-		defer close(watching)
-		for status, err := range s.client.Watch(t.Context(), poison) {
-			if err == nil && status.State == job.Running && status.Stage == job.StageDenoise {
-				select {
-				case poisoned <- struct{}{}:
-				default:
-				}
+	// An engine is killed while it has a job, after it has done one: those that
+	// die at once are left alone for longer and longer. The poison job is caught
+	// each time.
+	useful, ended := false, map[string]bool{}
+	for m := range events {
+		switch {
+		case m.State.Final():
+			useful, ended[m.ID] = useful || m.State == job.Done, true
+		case m.State != job.Running:
+		case m.ID == poison:
+			if m.Stage == job.StageDenoise {
+				kill()
 			}
+		case useful && killed < *crashes:
+			time.Sleep(rand.N(40 * time.Millisecond))
+			kill()
+			useful = false
 		}
-	}()
-	for done := false; !done || killed < *crashes; {
-		pause := time.After(time.Second + rand.N(time.Second)) // an engine that dies at each start is left alone for longer and longer
-		if killed >= *crashes {
-			pause = nil
+		if ended[poison] && killed >= *crashes || len(ended) == len(ids) {
+			break
 		}
-		select {
-		case <-poisoned:
-		case <-pause:
-		case <-watching:
-			watching, done = nil, true
-			continue
-		}
-		kill()
+	}
+	if killed < *crashes {
+		t.Errorf("only %d engines were killed", killed)
 	}
 	s.await(ids)
 	for _, id := range ids {
@@ -151,6 +153,27 @@ func TestJobsSurviveTheirEngines(t *testing.T) {
 	}
 	if left := childrenOf(t, os.Getpid(), "engine"); len(left) > 0 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// events are the changes of all jobs, as they are published.
+func (s *station) events() iter.Seq[queue.Status] {
+	s.t.Helper()
+	subscription := s.redis.PSubscribe(s.t.Context(), "imgus:events:*")
+	if _, err := subscription.Receive(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+	return func(yield func(queue.Status) bool) {
+		defer subscription.Close()
+		for message := range subscription.Channel() {
+			var status queue.Status
+			if err := json.Unmarshal([]byte(message.Payload), &status); err != nil {
+				s.t.Errorf("event: %v", err)
+			}
+			if !yield(status) {
+				return
+			}
+		}
 	}
 }
 
