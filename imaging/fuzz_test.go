@@ -103,12 +103,13 @@ func checkDecode(t *testing.T, data []byte) {
 	}
 }
 
-// FuzzOrientation puts any bytes where EXIF is: they turn the picture or do
+// FuzzOrientation puts any bytes where EXIF and XMP are: they turn the picture or do
 // nothing, and are never an error.
 func FuzzOrientation(f *testing.F) {
 	f.Add([]byte("MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"))
 	f.Add([]byte("II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00\x08\x00\x00\x00\x00\x00\x00\x00"))
 	f.Add([]byte("II*\x00\xff\xff\xff\xff"))
+	f.Add([]byte("\x00\x00\x00\x00<x tiff:Orientation=\"8\"/>"))
 	f.Add([]byte{})
 	plain := goldenFile(f, "exif-1-png")
 	at := bytes.Index(plain, []byte("eXIf")) - 4
@@ -117,7 +118,7 @@ func FuzzOrientation(f *testing.F) {
 		if len(exif) > 1<<16 {
 			return
 		}
-		data := bytes.Join([][]byte{plain[:at], pngChunk("eXIf", exif), plain[end:]}, nil)
+		data := bytes.Join([][]byte{plain[:at], pngChunk("eXIf", exif), pngChunk("iTXt", append([]byte("XML:com.adobe.xmp\x00"), exif...)), plain[end:]}, nil)
 		img, err := imaging.Decode(context.Background(), data, imaging.DefaultLimits())
 		if err != nil {
 			t.Fatal(err)

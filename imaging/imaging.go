@@ -23,7 +23,8 @@
 //     means sRGB leaves the pixels as they are. Others (look-up tables, CMYK),
 //     broken ones, and PNG's gAMA and cHRM are passed over, as Pillow passes over
 //     all.
-//   - EXIF's orientation is applied, once; XMP's is not read.
+//   - The orientation that EXIF tells, or else XMP, is applied once, as PIL's
+//     ImageOps.exif_transpose does it.
 package imaging
 
 import (
@@ -94,6 +95,7 @@ func (l Limits) checkCost(f facts, size image.Point) error {
 // facts are what a walk over a file's parts finds, without decoding.
 type facts struct {
 	exif    []byte   // a TIFF structure, or nil
+	xmp     []byte   // a packet of text, or nil
 	profile *profile // how its colours become sRGB, nil where they are
 	frames  int      // of an animation
 	memory  int64    // bytes that the decoder will take
@@ -109,7 +111,7 @@ type frame struct {
 }
 
 // Decode reads a JPEG, PNG, WebP or GIF file, recognised by its content, and
-// gives it upright (EXIF orientation applied) as opaque sRGB pixels.
+// gives it upright as opaque sRGB pixels.
 //
 // Errors are ErrNotImage or ErrTooLarge, wrapped with what was found, or the
 // cause of ctx's end, which stops a decoder in its course.
@@ -147,7 +149,7 @@ func Decode(ctx context.Context, data []byte, l Limits) (*image.NRGBA, error) {
 		return nil, fmt.Errorf("%w: %s: %w", ErrNotImage, c.name, err)
 	}
 	f.profile.convert(img.Pix)
-	return upright(img, orientation(f.exif)), nil
+	return upright(img, orientation(f)), nil
 }
 
 // size is what the header claims.

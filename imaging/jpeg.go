@@ -16,6 +16,7 @@ var errTooShort = errors.New("it is cut: its bytes are too few for its pixels")
 
 var (
 	exifMark    = []byte("Exif\x00\x00")
+	xmpMark     = []byte("http://ns.adobe.com/xap/1.0/\x00")
 	profileMark = []byte("ICC_PROFILE\x00")
 )
 
@@ -69,6 +70,9 @@ func inspectJPEG(data []byte, size image.Point) (facts, error) {
 		case app1:
 			if exif, ok := bytes.CutPrefix(segment, exifMark); ok && f.exif == nil {
 				f.exif = exif
+			}
+			if xmp, ok := bytes.CutPrefix(segment, xmpMark); ok {
+				f.xmp = xmp
 			}
 		case app2:
 			if part, ok := bytes.CutPrefix(segment, profileMark); ok {

@@ -3,21 +3,39 @@ package imaging
 import (
 	"bytes"
 	"image"
+	"regexp"
 
 	"github.com/bep/imagemeta"
 	dimaging "github.com/disintegration/imaging"
 )
 
-// orientation reads the Orientation tag of an EXIF block's first directory. It
-// is 1, upright, where there is none or the block is broken.
-func orientation(exif []byte) (o int) {
-	o = 1
+// orientation is what EXIF tells, or else XMP, from 1 to 8; 1, upright, where
+// neither does.
+func orientation(f facts) int {
+	o, told := exifOrientation(f.exif)
+	if !told {
+		// As Pillow does it, by the packet's text.
+		if found := xmpOrientation.FindSubmatch(f.xmp); found != nil {
+			o = int(found[1][0] - '0')
+		}
+	}
+	if o < 1 || o > 8 {
+		return 1
+	}
+	return o
+}
+
+var xmpOrientation = regexp.MustCompile(`tiff:Orientation(?:="|>)(\d)`)
+
+// exifOrientation reads the Orientation tag of an EXIF block's first directory.
+// What is broken tells nothing.
+func exifOrientation(exif []byte) (o int, told bool) {
 	if len(exif) == 0 {
-		return o
+		return 0, false
 	}
 	defer func() {
 		if recover() != nil {
-			o = 1
+			o, told = 0, false
 		}
 	}()
 	_, err := imagemeta.Decode(imagemeta.Options{
@@ -30,16 +48,17 @@ func orientation(exif []byte) (o int) {
 			return t.Namespace == "IFD0" && t.Tag == "Orientation"
 		},
 		HandleTag: func(t imagemeta.TagInfo) error {
-			if v, ok := t.Value.(uint16); ok && 1 <= v && v <= 8 {
+			told = true
+			if v, ok := t.Value.(uint16); ok && v <= 8 {
 				o = int(v)
 			}
 			return imagemeta.ErrStopWalking
 		},
 	})
 	if err != nil {
-		return 1
+		return 0, false
 	}
-	return o
+	return o, told
 }
 
 // upright undoes an EXIF orientation, as PIL's ImageOps.exif_transpose does. What

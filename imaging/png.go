@@ -48,6 +48,10 @@ func inspectPNG(data []byte, size image.Point) (facts, error) {
 			if f.exif == nil {
 				f.exif = chunk
 			}
+		case "iTXt":
+			if text, ok := bytes.CutPrefix(chunk, pngXMP); ok {
+				f.xmp = internationalText(text)
+			}
 		case "iCCP":
 			if icc == nil {
 				icc = chunk
@@ -104,21 +108,43 @@ func pngMemory(depth, kind byte, size image.Point) int64 {
 }
 
 // inflateProfile reads an iCCP chunk: a name, a method, and the profile
-// compressed. More than maxProfile of it is never made.
+// compressed.
 func inflateProfile(chunk []byte) []byte {
 	name := bytes.IndexByte(chunk, 0)
 	if name < 0 || name+2 > len(chunk) {
 		return nil
 	}
-	r, err := zlib.NewReader(bytes.NewReader(chunk[name+2:]))
+	return inflate(chunk[name+2:])
+}
+
+var pngXMP = []byte("XML:com.adobe.xmp\x00")
+
+// internationalText reads an iTXt chunk behind its keyword: whether it is
+// compressed, a method, a language, a translated keyword, and the text.
+func internationalText(chunk []byte) []byte {
+	parts := bytes.SplitN(chunk[min(2, len(chunk)):], []byte{0}, 3)
+	switch {
+	case len(parts) < 3:
+		return nil
+	case chunk[0] == 1:
+		return inflate(parts[2])
+	default:
+		return parts[2]
+	}
+}
+
+// inflate gives nil where it would be more than a chunk that we read needs.
+func inflate(compressed []byte) []byte {
+	const most = maxProfile
+	r, err := zlib.NewReader(bytes.NewReader(compressed))
 	if err != nil {
 		return nil
 	}
-	icc, err := io.ReadAll(io.LimitReader(r, maxProfile+1))
-	if err != nil || len(icc) > maxProfile {
+	data, err := io.ReadAll(io.LimitReader(r, most+1))
+	if err != nil || len(data) > most {
 		return nil
 	}
-	return icc
+	return data
 }
 
 func fromPNG(src image.Image, _ facts) *image.NRGBA { return rgb(src) }

@@ -30,6 +30,8 @@ func inspectWebP(data []byte, size image.Point) (facts, error) {
 			if f.profile == nil {
 				f.profile = parseProfile(chunk, "RGB ")
 			}
+		case "XMP ":
+			f.xmp = chunk
 		case "EXIF":
 			if f.exif == nil {
 				f.exif = bytes.TrimPrefix(chunk, exifMark) // some writers keep JPEG's mark

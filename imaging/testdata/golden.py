@@ -141,6 +141,17 @@ def files():
         for format in "JPEG", "PNG", "WEBP":
             options = {"JPEG": {"quality": 95, "subsampling": 0}, "PNG": {}, "WEBP": {"lossless": True}}[format]
             yield f"exif-{o}-{format.lower()}", saved(small, format, exif=exif, **options)
+    for o, xmp in (6, 'tiff:Orientation="6"'), (8, "><tiff:Orientation>8</tiff:Orientation><"):
+        xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description {xmp}/></x:xmpmeta>'
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", xmp, zip=o == 8)
+        yield f"xmp-{o}-jpeg", saved(small, "JPEG", quality=95, subsampling=0, xmp=xmp.encode())
+        yield f"xmp-{o}-png", saved(small, "PNG", pnginfo=text)
+        yield f"xmp-{o}-webp", saved(small, "WEBP", lossless=True, xmp=xmp.encode())
+        for told in 1, 3:  # EXIF counts before XMP, and once
+            exif[0x0112] = told
+            yield f"exif-{told}-xmp-{o}-png", saved(small, "PNG", exif=exif, pnginfo=text)
+            yield f"exif-{told}-xmp-{o}-jpeg", saved(small, "JPEG", quality=95, subsampling=0, exif=exif, xmp=xmp.encode())
     exif[0x0112] = 6
     # an odd chunk before EXIF
     yield "exif-6-webp-lossy", saved(small, "WEBP", quality=50, exif=exif)
