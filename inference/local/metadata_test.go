@@ -3,12 +3,19 @@ package local_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/imgus/worker/inference"
+	"github.com/imgus/worker/inference/local"
+	"github.com/imgus/worker/internal/testservices"
 	"github.com/imgus/worker/job"
+	"github.com/imgus/worker/models"
 )
 
 // telling is a photo full of what must not survive, each text of it with CANARY:
@@ -34,10 +41,22 @@ func tellingPhotos(t *testing.T) []telling {
 	return golden.Marked
 }
 
-// edited makes pictures of every such photo in every format.
+// edited makes pictures of every such photo in every format, marked as made by AI
+// as the worker does it.
 func edited(t *testing.T, each func(photo string, result *inference.Result)) {
 	t.Helper()
-	e := open(t)
+	e, err := local.Open(local.Options{
+		Library: testservices.ONNXRuntime(t), Devices: []string{"cpu"}, Catalogue: models.New(testModels), Worker: "test", Mark: "imgus",
+		Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	for _, photo := range tellingPhotos(t) {
 		if !bytes.Contains(photo.File, []byte("CANARY")) {
 			t.Fatalf("%s: no canary to look for", photo.Name)
@@ -67,4 +86,37 @@ func TestMetadataReachesNoPicture(t *testing.T) {
 			}
 		}
 	})
+}
+
+// An independent reader finds nothing but the mark either.
+func TestExiftoolFindsNoMetadata(t *testing.T) {
+	dir := t.TempDir()
+	var files []string
+	edited(t, func(photo string, result *inference.Result) {
+		file := filepath.Join(dir, fmt.Sprintf("%s.%s", photo, result.Images[0].Format))
+		if err := os.WriteFile(file, result.Images[0].Data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file)
+	})
+	for i, tags := range testservices.Exiftool(t, files...) {
+		name := filepath.Base(files[i])
+		marked := false
+		for tag, value := range tags {
+			group, tag, _ := strings.Cut(tag, ":")
+			switch group {
+			case "SourceFile", "ExifTool", "System", "File", "PNG", "RIFF", "Composite": // of the file itself
+			case "XMP-iptcExt", "XMP-xmp", "XMP-dc", "XMP-x":
+				marked = true
+			default:
+				t.Errorf("%s has %s:%s", name, group, tag)
+			}
+			if strings.Contains(fmt.Sprint(value), "CANARY") || tag == "Comment" || strings.HasPrefix(tag, "GPS") {
+				t.Errorf("%s: %s is %v", name, tag, value)
+			}
+		}
+		if !marked {
+			t.Errorf("%s has no mark: the reader finds nothing at all", name)
+		}
+	}
 }
