@@ -184,4 +184,6 @@ type Outcome struct {
 	Code Code
 	// RecordKey is where the record stands.
 	RecordKey string
+	// Record is the record itself, for logs and metrics.
+	Record *Record
 }

@@ -175,7 +175,7 @@ func (p *Processor) finish(ctx context.Context, j *job.Job, r *job.Record, gone 
 }
 
 func outcome(r *job.Record) job.Outcome {
-	o := job.Outcome{State: r.State, RecordKey: storage.RecordKey(r.ID)}
+	o := job.Outcome{State: r.State, RecordKey: storage.RecordKey(r.ID), Record: r}
 	if r.Error != nil {
 		o.Code = r.Error.Code
 	}

@@ -23,11 +23,13 @@ type delivery struct {
 	queue   string
 	id      string // valid
 	payload []byte
+	headers map[string]string
 
 	job     *job.Job
 	attempt job.Attempt
 	counted int // attempts that count against the job, this one included
 	began   time.Time
+	stage   latest
 }
 
 // processTask is asynq's handler. What it returns is asynq's verdict; no job
@@ -41,7 +43,7 @@ func (c *Consumer) processTask(ctx context.Context, task *asynq.Task) error {
 		c.observe(func(o Observer) { o.Dropped(queue) })
 		return asynq.RevokeTask
 	}
-	d := &delivery{queue: queue, id: id, payload: task.Payload()}
+	d := &delivery{queue: queue, id: id, payload: task.Payload(), headers: task.Headers()}
 	v := c.deliver(ctx, d)
 	switch v.action {
 	case finish:
@@ -82,6 +84,7 @@ func (c *Consumer) deliver(ctx context.Context, d *delivery) verdict {
 		return verdict{action: retry, reason: job.AsError(err)}
 	}
 	failpoint.Hit(failpoint.AttemptBegun)
+	c.observe(func(o Observer) { work = o.Began(work, d.queue, d.headers) })
 	v := c.try(work, d)
 	if v.action == refuse {
 		v = c.refuse(work, d, v.reason)
@@ -157,13 +160,17 @@ func (c *Consumer) process(work context.Context, d *delivery) (r result) {
 		c.say(work, status)
 	})
 	defer progress.close()
+	report := func(now job.Progress) {
+		d.stage.set(now.Stage)
+		progress.report(now)
+	}
 	defer func() {
 		if x := recover(); x != nil {
 			r = result{err: panicked(x)}
 		}
 		r.cause = context.Cause(ctx)
 	}()
-	r.outcome, r.err = c.opts.Handler.Process(ctx, d.job, d.attempt, progress.report)
+	r.outcome, r.err = c.opts.Handler.Process(ctx, d.job, d.attempt, report)
 	return r
 }
 
@@ -193,7 +200,8 @@ func (c *Consumer) settle(work context.Context, d *delivery, v verdict) {
 	log := c.log.With("job_id", d.id, "queue", d.queue, "attempt", d.attempt.Number, "dur_ms", time.Since(d.began).Milliseconds())
 	ctx, cancel := patience(work)
 	defer cancel()
-	status := d.status(job.Queued)
+	status, end := d.status(job.Queued), d.end(v)
+	defer c.observe(func(o Observer) { o.Ended(work, end) })
 	switch v.action {
 	case finish:
 		c.holding.fine()
@@ -204,8 +212,7 @@ func (c *Consumer) settle(work context.Context, d *delivery, v verdict) {
 		if err := c.attempts.forget(ctx, d.id); err != nil {
 			log.Debug("attempts not forgotten; they expire", "error", err)
 		}
-		log.Info("job ended", "state", v.outcome.State, "code", v.outcome.Code)
-		c.observe(func(o Observer) { o.Ended(d.queue, v.outcome, time.Since(d.began)) })
+		logEnd(log, end)
 		return
 	case retry:
 		if v.reason.Passing() {
@@ -213,7 +220,6 @@ func (c *Consumer) settle(work context.Context, d *delivery, v verdict) {
 		}
 		status.ErrorCode = v.reason.Code
 		logRetry(log, v)
-		c.observe(func(o Observer) { o.Retried(d.queue, v.reason.Code) })
 	case handBack:
 		log.Info("job handed back")
 	}
@@ -227,12 +233,6 @@ func (c *Consumer) settle(work context.Context, d *delivery, v verdict) {
 
 func (d *delivery) status(state job.State) Status {
 	return Status{ID: d.id, Queue: d.queue, State: state, Attempt: d.attempt.Number}
-}
-
-func (c *Consumer) observe(tell func(Observer)) {
-	if c.opts.Observer != nil {
-		tell(c.opts.Observer)
-	}
 }
 
 // patience outlives the work, but not for long.

@@ -25,6 +25,9 @@ type ClientOptions struct {
 	Connection Connection
 	// StatusTTL is how long a waiting job's status is kept; 0 is DefaultStatusTTL.
 	StatusTTL time.Duration
+	// Headers, if not nil, gives a task's headers: the trace context of what
+	// enqueues it (traceparent, as W3C Trace Context has it).
+	Headers func(ctx context.Context) map[string]string
 }
 
 // Client puts jobs into Redis and follows them. Errors of Redis are
@@ -34,6 +37,7 @@ type Client struct {
 	tasks     *asynq.Client
 	inspector *asynq.Inspector
 	statuses  statuses
+	headers   func(ctx context.Context) map[string]string
 }
 
 // Receipt is what a producer learns when it has enqueued a job.
@@ -54,8 +58,12 @@ func NewClient(opts ClientOptions) (*Client, error) {
 	if opts.StatusTTL == 0 {
 		opts.StatusTTL = DefaultStatusTTL
 	}
+	if opts.Headers == nil {
+		opts.Headers = func(context.Context) map[string]string { return nil }
+	}
 	return &Client{
 		redis:     clients[0],
+		headers:   opts.Headers,
 		tasks:     asynq.NewClientFromRedisClient(clients[0]),
 		inspector: asynq.NewInspectorFromRedisClient(clients[0]),
 		statuses:  statuses{redis: clients[0], ttl: opts.StatusTTL},
@@ -109,7 +117,7 @@ func (c *Client) Enqueue(ctx context.Context, j *job.Job, queue string) (Receipt
 			return receipt, nil
 		}
 	}
-	_, err = c.tasks.EnqueueContext(ctx, asynq.NewTask(job.TaskType, payload),
+	_, err = c.tasks.EnqueueContext(ctx, asynq.NewTaskWithHeaders(job.TaskType, payload, c.headers(ctx)),
 		asynq.TaskID(j.ID), asynq.Queue(receipt.Queue), asynq.MaxRetry(taskMaxRetry), asynq.Timeout(taskTimeout), asynq.Retention(0))
 	switch {
 	case errors.Is(err, asynq.ErrTaskIDConflict):

@@ -33,18 +33,6 @@ type Handler interface {
 	Refuse(ctx context.Context, j *job.Job, a job.Attempt, reason *job.Error) (job.Outcome, error)
 }
 
-// Observer is told what happens to tasks, for metrics. It must not block.
-type Observer interface {
-	// Ended: the job left the queue with an outcome after an attempt that took so long.
-	Ended(queue string, outcome job.Outcome, took time.Duration)
-	// Retried: an attempt ended without an outcome.
-	Retried(queue string, code job.Code)
-	// Dropped: something in the queue was no job, and could not even be refused.
-	Dropped(queue string)
-	// Outage: Redis went away, or came back.
-	Outage(away bool)
-}
-
 // Options are what a consumer needs.
 type Options struct {
 	Connection Connection
@@ -184,6 +172,11 @@ func NewConsumer(opts Options) (*Consumer, error) {
 	c.reaper = c.newReaper()
 	c.hook = &asynqHook{redis: c.redis, open: c.open, taken: c.slots.expect, quit: c.draining}
 	c.theirs.AddHook(c.hook)
+	if opts.Observer != nil {
+		for _, client := range clients {
+			client.AddHook(meter{opts.Observer}) // inside asynq's, which may answer by itself
+		}
+	}
 	c.server = asynq.NewServerFromRedisClient(c.theirs, asynq.Config{
 		Concurrency: opts.Concurrency,
 		Queues:      opts.Queues,

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,9 +34,18 @@ func (c *Client) Depths(ctx context.Context, names ...string) ([]Depth, error) {
 			return nil, unavailable("list queues", err)
 		}
 	}
+	return depths(ctx, c.redis, names)
+}
+
+// Depths tells how full the consumer's own queues are.
+func (c *Consumer) Depths(ctx context.Context) ([]Depth, error) {
+	return depths(ctx, c.redis, slices.Collect(maps.Keys(c.opts.Queues)))
+}
+
+func depths(ctx context.Context, r redis.UniversalClient, names []string) ([]Depth, error) {
 	depths := make([]Depth, 0, len(names))
 	for _, name := range names {
-		d, err := asynqQueue{redis: c.redis, name: name}.depth(ctx)
+		d, err := asynqQueue{redis: r, name: name}.depth(ctx)
 		if err != nil {
 			return nil, err
 		}

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+
+	"github.com/imgus/worker/job"
 )
 
 // asynqLog passes on what asynq logs. asynq tells of every start, retry and
@@ -42,4 +45,43 @@ func logRetry(log *slog.Logger, v verdict) {
 		attrs = append(attrs, "stack", string(p.stack))
 	}
 	log.Warn("job is tried again", attrs...)
+}
+
+// logEnd tells of a job's end: all that matters to whoever looks for what took
+// so long or went wrong, and nothing of what the job was about.
+func logEnd(log *slog.Logger, e End) {
+	attrs := []slog.Attr{slog.String("state", string(e.Outcome.State)), slog.String("code", string(e.Code))}
+	add := func(known bool, attr slog.Attr) {
+		if known {
+			attrs = append(attrs, attr)
+		}
+	}
+	add(slices.Contains(job.Kinds(), e.Job.Kind), slog.String("kind", string(e.Job.Kind)))
+	add(job.ValidModel(e.Job.Model), slog.String("model", e.Job.Model))
+	if created := e.Job.CreatedAt; created != nil {
+		add(true, slog.Int64("waited_ms", max(e.Began.Sub(*created).Milliseconds(), 0)))
+	}
+	r := e.Outcome.Record
+	switch {
+	case r == nil:
+	case !e.Mine():
+		add(true, slog.Bool("decided_before", true))
+	default:
+		if r.Engine != nil {
+			add(true, slog.String("device", r.Engine.Device))
+		}
+		if p := r.Parameters; p != nil {
+			add(true, slog.String("size", fmt.Sprintf("%dx%d", p.Width, p.Height)))
+			add(true, slog.Int("steps", p.Steps))
+		}
+		add(len(r.Images) > 0, slog.Int("images", len(r.Images)))
+		var timings []any
+		for _, stage := range job.Stages() {
+			if ms, ok := r.Timings[stage]; ok {
+				timings = append(timings, slog.Int64(string(stage), ms))
+			}
+		}
+		add(len(timings) > 0, slog.Group("timings_ms", timings...))
+	}
+	log.LogAttrs(context.Background(), slog.LevelInfo, "job ended", attrs...)
 }

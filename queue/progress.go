@@ -2,6 +2,7 @@ package queue
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/imgus/worker/job"
@@ -86,4 +87,14 @@ func (p *progress) flush() {
 	if fresh {
 		p.publish(latest)
 	}
+}
+
+// latest is the stage that a job has come to.
+type latest struct{ stage atomic.Value }
+
+func (l *latest) set(s job.Stage) { l.stage.Store(s) }
+
+func (l *latest) get() job.Stage {
+	s, _ := l.stage.Load().(job.Stage)
+	return s
 }

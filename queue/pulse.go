@@ -14,9 +14,12 @@ import (
 
 const (
 	pulseEvery = time.Second
-	beatEvery  = 5 * time.Second
-	beatTTL    = 15 * time.Second
-	workersTTL = time.Minute
+	// pulsePatience and pulseEvery are less than two seconds: so long after Redis
+	// went the worker is not ready.
+	pulsePatience = 800 * time.Millisecond
+	beatEvery     = 5 * time.Second
+	beatTTL       = 15 * time.Second
+	workersTTL    = time.Minute
 )
 
 // Worker is a live worker's sign of life: the JSON at imgus:worker:<id>. It
@@ -83,7 +86,7 @@ func (c *Consumer) pulse(ctx context.Context) {
 }
 
 func (c *Consumer) look(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, pulseEvery)
+	ctx, cancel := context.WithTimeout(ctx, pulsePatience)
 	defer cancel()
 	if err := c.redis.Ping(ctx).Err(); err != nil {
 		return err

@@ -37,6 +37,7 @@ type reaper struct {
 	away    func() bool          // Redis does not answer
 	settled func() bool          // Redis has been there for long enough for every live worker to beat
 	dropped func(queue string)
+	back    func(queue string) // a job is
 	// end tells whoever waits for a job that nobody can read; it is not deleted
 	// before.
 	end func(ctx context.Context, queue, id string) error
@@ -58,6 +59,7 @@ func (c *Consumer) newReaper() *reaper {
 		away:    c.contact.lost,
 		settled: func() bool { return c.contact.lasted(c.settling) },
 		dropped: func(queue string) { c.observe(func(o Observer) { o.Dropped(queue) }) },
+		back:    func(queue string) { c.observe(func(o Observer) { o.Recovered(queue) }) },
 		end:     c.endUnreadable,
 		log:     c.log,
 		quiet:   leaseQuiet, grace: orphanGrace, sweepEvery: sweepEvery,
@@ -215,6 +217,7 @@ func (r *reaper) restore(ctx context.Context, q asynqQueue, id string, t storedT
 	back, err := q.requeue(ctx, id, t, lease)
 	if back {
 		r.tell(q, id, nil, t)
+		r.back(q.name)
 		log.Warn("took back a job that no worker has", "was", t.state)
 	}
 	return err

@@ -72,7 +72,7 @@ func (c *Consumer) endUnreadable(ctx context.Context, queue, id string) error {
 func (c *Client) Sweep(ctx context.Context, queues []string, dry bool, found func(Leftover)) error {
 	r := &reaper{
 		owners: owners{redis: c.redis}, log: slog.New(slog.DiscardHandler),
-		mine: func(string) bool { return false }, settled: func() bool { return true }, dropped: func(string) {},
+		mine: func(string) bool { return false }, settled: func() bool { return true }, dropped: func(string) {}, back: func(string) {},
 		end:   c.leaveToWorkers,
 		quiet: leaseQuiet, grace: orphanGrace,
 		found: found, dry: dry,

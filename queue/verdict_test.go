@@ -178,10 +178,14 @@ func TestErrorTextInRedis(t *testing.T) {
 
 type dropped chan string
 
-func (d dropped) Dropped(queue string)                     { d <- queue }
-func (d dropped) Ended(string, job.Outcome, time.Duration) {}
-func (d dropped) Retried(string, job.Code)                 {}
-func (d dropped) Outage(bool)                              {}
+func (d dropped) Dropped(queue string)                 { d <- queue }
+func (d dropped) Ended(context.Context, queue.End)     {}
+func (d dropped) Recovered(string)                     {}
+func (d dropped) Outage(bool)                          {}
+func (d dropped) Command(string, time.Duration, error) {}
+func (d dropped) Began(ctx context.Context, _ string, _ map[string]string) context.Context {
+	return ctx
+}
 
 func TestWhatIsNoJobIsDropped(t *testing.T) {
 	servers(t, func(t *testing.T, at queue.Connection) {
