@@ -268,6 +268,7 @@ func wipeRows(rows []*row) {
 		clear(r.latents)
 		clear(r.prediction)
 		clear(r.parts)
+		r.state.Wipe()
 		for _, x := range r.private {
 			clear(x)
 		}

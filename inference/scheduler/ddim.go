@@ -70,9 +70,9 @@ type ddimMethod struct {
 	calls []ddimCall
 }
 
-func (m *ddimMethod) start(elements int) run {
+func (m *ddimMethod) start(own *memory) run {
 	return &ddimRun{
-		ddimMethod: m, clean: make([]float32, elements), noised: make([]float32, elements), scratch: m.limit.scratch(elements),
+		ddimMethod: m, clean: own.floats(), noised: own.floats(), scratch: m.limit.scratch(own),
 	}
 }
 

@@ -89,8 +89,8 @@ type ddpmMethod struct {
 	calls []ddpmCall
 }
 
-func (m *ddpmMethod) start(elements int) run {
-	return &ddpmRun{ddpmMethod: m, buffer: make([]float32, elements), scratch: m.limit.scratch(elements)}
+func (m *ddpmMethod) start(own *memory) run {
+	return &ddpmRun{ddpmMethod: m, buffer: own.floats(), scratch: m.limit.scratch(own)}
 }
 
 type ddpmRun struct {

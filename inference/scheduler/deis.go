@@ -109,8 +109,8 @@ type deisMethod struct {
 	calls []deisCall
 }
 
-func (m *deisMethod) start(elements int) run {
-	return &deisRun{deisMethod: m, noised: newHistory(m.order, elements), scratch: m.limit.scratch(elements)}
+func (m *deisMethod) start(own *memory) run {
+	return &deisRun{deisMethod: m, noised: newHistory(m.order, own), scratch: m.limit.scratch(own)}
 }
 
 type deisRun struct {

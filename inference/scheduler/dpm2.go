@@ -56,8 +56,8 @@ type dpm2Method struct {
 	sigmas, inputs []float32
 }
 
-func (m *dpm2Method) start(elements int) run {
-	return &dpm2Run{dpm2Method: m, clean: make([]float32, elements), origin: make([]float32, elements)}
+func (m *dpm2Method) start(own *memory) run {
+	return &dpm2Run{dpm2Method: m, clean: own.floats(), origin: own.floats()}
 }
 
 type dpm2Run struct {

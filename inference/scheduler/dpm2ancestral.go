@@ -37,8 +37,8 @@ type dpm2AncestralMethod struct {
 	down, up []float32 // by step
 }
 
-func (m *dpm2AncestralMethod) start(elements int) run {
-	return &dpm2AncestralRun{dpm2AncestralMethod: m, scratch: make([]float32, elements), origin: make([]float32, elements)}
+func (m *dpm2AncestralMethod) start(own *memory) run {
+	return &dpm2AncestralRun{dpm2AncestralMethod: m, scratch: own.floats(), origin: own.floats()}
 }
 
 type dpm2AncestralRun struct {

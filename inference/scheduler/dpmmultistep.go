@@ -94,8 +94,8 @@ type dpmMultistepMethod struct {
 	calls []dpmMultistepCall
 }
 
-func (m *dpmMultistepMethod) start(elements int) run {
-	return &dpmMultistepRun{m, m.buffers(elements)}
+func (m *dpmMultistepMethod) start(own *memory) run {
+	return &dpmMultistepRun{m, m.buffers(own)}
 }
 
 type dpmMultistepRun struct {

@@ -81,8 +81,8 @@ type dpmSinglestepMethod struct {
 	calls []dpmSinglestepCall
 }
 
-func (m *dpmSinglestepMethod) start(elements int) run {
-	return &dpmSinglestepRun{m, m.buffers(elements), make([]float32, elements)}
+func (m *dpmSinglestepMethod) start(own *memory) run {
+	return &dpmSinglestepRun{m, m.buffers(own), own.floats()}
 }
 
 type dpmSinglestepRun struct {

@@ -143,10 +143,10 @@ type dpmBuffers struct {
 	noise, scratch []float32
 }
 
-func (d *dpmSolver) buffers(elements int) dpmBuffers {
-	b := dpmBuffers{integrand: newHistory(d.order, elements), scratch: d.limit.scratch(elements)}
+func (d *dpmSolver) buffers(own *memory) dpmBuffers {
+	b := dpmBuffers{integrand: newHistory(d.order, own), scratch: d.limit.scratch(own)}
 	if d.stochastic {
-		b.noise = make([]float32, elements)
+		b.noise = own.floats()
 	}
 	return b
 }

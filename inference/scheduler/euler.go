@@ -81,8 +81,8 @@ type eulerMethod struct {
 	sigmas []float32
 }
 
-func (m *eulerMethod) start(elements int) run {
-	return &eulerRun{eulerMethod: m, clean: make([]float32, elements)}
+func (m *eulerMethod) start(own *memory) run {
+	return &eulerRun{eulerMethod: m, clean: own.floats()}
 }
 
 type eulerRun struct {

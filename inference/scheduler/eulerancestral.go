@@ -28,8 +28,8 @@ type eulerAncestralMethod struct {
 	sigmas []float32
 }
 
-func (m *eulerAncestralMethod) start(elements int) run {
-	return &eulerAncestralRun{eulerAncestralMethod: m, scratch: make([]float32, elements)}
+func (m *eulerAncestralMethod) start(own *memory) run {
+	return &eulerAncestralRun{eulerAncestralMethod: m, scratch: own.floats()}
 }
 
 type eulerAncestralRun struct {

@@ -47,9 +47,9 @@ type heunMethod struct {
 	sigmas []float32
 }
 
-func (m *heunMethod) start(elements int) run {
+func (m *heunMethod) start(own *memory) run {
 	return &heunRun{
-		heunMethod: m, clean: make([]float32, elements), derivative: make([]float32, elements), origin: make([]float32, elements),
+		heunMethod: m, clean: own.floats(), derivative: own.floats(), origin: own.floats(),
 	}
 }
 

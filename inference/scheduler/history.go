@@ -3,10 +3,10 @@ package scheduler
 // history holds what the last few calls left, newest first.
 type history [][]float32
 
-func newHistory(length, elements int) history {
+func newHistory(length int, own *memory) history {
 	h := make(history, length)
 	for i := range h {
-		h[i] = make([]float32, elements)
+		h[i] = own.floats()
 	}
 	return h
 }

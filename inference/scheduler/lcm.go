@@ -81,8 +81,8 @@ type lcmMethod struct {
 	calls []lcmCall
 }
 
-func (m *lcmMethod) start(elements int) run {
-	return &lcmRun{lcmMethod: m, buffer: make([]float32, elements), scratch: m.limit.scratch(elements)}
+func (m *lcmMethod) start(own *memory) run {
+	return &lcmRun{lcmMethod: m, buffer: own.floats(), scratch: m.limit.scratch(own)}
 }
 
 type lcmRun struct {

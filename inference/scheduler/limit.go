@@ -33,11 +33,11 @@ func newLimit(c Config, clip bool) (limit, error) {
 }
 
 // scratch returns the buffer that apply needs.
-func (l limit) scratch(elements int) []float32 {
+func (l limit) scratch(own *memory) []float32 {
 	if l.quantile == 0 {
 		return nil
 	}
-	return make([]float32, elements)
+	return own.floats()
 }
 
 // apply limits x in place.

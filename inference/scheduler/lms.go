@@ -61,8 +61,8 @@ type lmsMethod struct {
 	coefficients [][lmsOrder]float32 // the order is the step's place in the whole run, also where its first steps are skipped
 }
 
-func (m *lmsMethod) start(elements int) run {
-	return &lmsRun{lmsMethod: m, derivatives: newHistory(lmsOrder, elements)}
+func (m *lmsMethod) start(own *memory) run {
+	return &lmsRun{lmsMethod: m, derivatives: newHistory(lmsOrder, own)}
 }
 
 type lmsRun struct {

@@ -100,10 +100,10 @@ type pndmMethod struct {
 	calls []pndmCall
 }
 
-func (m *pndmMethod) start(elements int) run {
+func (m *pndmMethod) start(own *memory) run {
 	return &pndmRun{
-		pndmMethod: m, outputs: newHistory(pndmOrder, elements),
-		origin: make([]float32, elements), sum: make([]float32, elements), mean: make([]float32, elements),
+		pndmMethod: m, outputs: newHistory(pndmOrder, own),
+		origin: own.floats(), sum: own.floats(), mean: own.floats(),
 	}
 }
 

@@ -21,8 +21,8 @@ type mix struct{ signal, noise float32 }
 
 // method is a class's step with the numbers of every call worked out.
 type method interface {
-	// start returns a run for one image, with all its buffers.
-	start(elements int) run
+	// start returns a run for one image, with all its buffers, which are own's.
+	start(own *memory) run
 }
 
 // run is what one image carries from call to call.
@@ -51,10 +51,25 @@ func (s *Schedule) AddNoise(dst, x0, noise []float32, call int) {
 
 // NewState starts an image of the given number of latent elements.
 func (s *Schedule) NewState(elements int) State {
-	return &state{schedule: s, run: s.method.start(elements)}
+	st := &state{schedule: s, memory: memory{elements: elements}}
+	st.run = s.method.start(&st.memory)
+	return st
+}
+
+// memory is what a run remembers of its image, as floats of so many elements.
+type memory struct {
+	elements int
+	made     [][]float32
+}
+
+func (m *memory) floats() []float32 {
+	x := make([]float32, m.elements)
+	m.made = append(m.made, x)
+	return x
 }
 
 type state struct {
+	memory   memory
 	schedule *Schedule
 	run      run
 	call     int
@@ -63,6 +78,12 @@ type state struct {
 func (s *state) Timestep() float32 { return s.schedule.timesteps[s.call] }
 func (s *state) Call() int         { return s.call }
 func (s *state) Done() bool        { return s.call == len(s.schedule.timesteps) }
+
+func (s *state) Wipe() {
+	for _, x := range s.memory.made {
+		clear(x)
+	}
+}
 
 func (s *state) ScaleInput(dst, x []float32) {
 	if s.schedule.inputScale == nil {

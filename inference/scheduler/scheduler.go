@@ -49,6 +49,9 @@ type State interface {
 
 	// Done says that no call is left.
 	Done() bool
+
+	// Wipe overwrites what is remembered of the image, at its end.
+	Wipe()
 }
 
 // Noise is a source of standard normal values; *noise.Generator is one.

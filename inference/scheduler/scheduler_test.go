@@ -166,6 +166,25 @@ func TestScheduleErrors(t *testing.T) {
 	}
 }
 
+func TestWipe(t *testing.T) {
+	for _, name := range scheduler.Names() {
+		schedule, err := newScheduler(t, name, "").Schedule(10, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, x, g := schedule.NewState(16), draw(1, 16), noise.New(1)
+		for range 3 {
+			st.Step(x, draw(2, 16), g)
+		}
+		if scheduler.Remembered(st) == 0 {
+			t.Errorf("%s: nothing is remembered", name)
+		}
+		if st.Wipe(); scheduler.Remembered(st) > 0 {
+			t.Errorf("%s: %d numbers stay", name, scheduler.Remembered(st))
+		}
+	}
+}
+
 func TestNewErrors(t *testing.T) {
 	for _, c := range []struct {
 		name, config string

@@ -6,9 +6,9 @@ type unipcMethod struct {
 	calls []unipcCall
 }
 
-func (m *unipcMethod) start(elements int) run {
+func (m *unipcMethod) start(own *memory) run {
 	return &unipcRun{
-		unipcMethod: m, outputs: newHistory(m.order+1, elements), origin: make([]float32, elements), scratch: m.limit.scratch(elements),
+		unipcMethod: m, outputs: newHistory(m.order+1, own), origin: own.floats(), scratch: m.limit.scratch(own),
 	}
 }
 
