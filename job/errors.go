@@ -77,6 +77,10 @@ func AsError(err error) *Error {
 	return Wrap(Internal, err, "the worker failed in a way it did not foresee; the log has the cause")
 }
 
+// ErrHeld: the jobs of the job's subject are on hold. It waits, and no attempt
+// is counted.
+var ErrHeld = errors.New("the job's subject is on hold")
+
 // Causes of a cancelled context (context.Cause). They tell why work ended.
 var (
 	// ErrCancelled: the user cancelled the job.

@@ -177,6 +177,14 @@ type Deletion struct {
 	At   time.Time `json:"at"`
 }
 
+// SubjectEntry is the entry of a job in the index of its subject. It names what
+// belongs to the job and stands nowhere else once the payload is gone.
+type SubjectEntry struct {
+	Version int      `json:"version"`
+	ID      string   `json:"id"`
+	Inputs  []string `json:"inputs,omitempty"` // object keys
+}
+
 // Outcome is what the queue publishes when a job has ended.
 type Outcome struct {
 	State State

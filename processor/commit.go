@@ -145,7 +145,7 @@ func (p *Processor) finish(ctx context.Context, j *job.Job, r *job.Record, gone 
 		what string
 		key  *string
 	}{{"input", j.Input}, {"mask", j.Mask}} {
-		if input.key == nil || j.KeepInput || !storage.ValidInputKey(*input.key) {
+		if input.key == nil || j.KeepInput && r.State != job.Erased || !storage.ValidInputKey(*input.key) {
 			continue
 		}
 		// Only where it may be missing is it looked for: nothing is claimed that
@@ -161,6 +161,9 @@ func (p *Processor) finish(ctx context.Context, j *job.Job, r *job.Record, gone 
 		}
 		failpoint.Hit(failpoint.AfterInputDelete)
 		add(input.what)
+	}
+	if r.State == job.Erased {
+		return outcome(r), p.erased(ctx, j)
 	}
 	data, err := json.Marshal(deletions)
 	if err != nil {

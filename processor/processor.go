@@ -26,6 +26,9 @@ type Options struct {
 	Engine inference.Engine
 	// Limits narrow what jobs may ask for.
 	Limits job.Limits
+	// SubjectKey makes subjects' pseudonyms. Without it a job that has a subject
+	// is refused, since nobody could find it again to erase it.
+	SubjectKey []byte
 	// Record writes the records.
 	Record Recorder
 	// Verify, if not nil, looks at each picture of a job before it is stored. Its
@@ -42,6 +45,7 @@ type Processor struct {
 	bucket   storage.Bucket
 	engine   inference.Engine
 	limits   job.Limits
+	subjects []byte
 	record   atomic.Pointer[Recorder]
 	verify   func(*job.Job, []byte) error
 	patience time.Duration
@@ -53,7 +57,7 @@ func New(o Options) *Processor {
 	if o.Patience == 0 {
 		o.Patience = 2 * time.Minute
 	}
-	p := &Processor{bucket: o.Bucket, engine: o.Engine, limits: o.Limits, verify: o.Verify, patience: o.Patience, log: o.Log}
+	p := &Processor{bucket: o.Bucket, engine: o.Engine, limits: o.Limits, subjects: o.SubjectKey, verify: o.Verify, patience: o.Patience, log: o.Log}
 	p.Adjust(o.Record)
 	return p
 }
@@ -63,7 +67,7 @@ func (p *Processor) Adjust(r Recorder) { p.record.Store(&r) }
 
 // Process runs one attempt of a valid job and gives the job's outcome, which
 // may be another attempt's. An error means that the job has no outcome yet: a
-// *job.Error, or the cause of ctx.
+// *job.Error, job.ErrHeld, or the cause of ctx.
 func (p *Processor) Process(ctx context.Context, j *job.Job, a job.Attempt, report func(job.Progress)) (job.Outcome, error) {
 	lookup, release := p.lookupContext(ctx)
 	defer release()
@@ -78,7 +82,12 @@ func (p *Processor) Process(ctx context.Context, j *job.Job, a job.Attempt, repo
 	}
 	failpoint.Hit(failpoint.RecordLookedUp)
 
-	record, err = p.attempt(ctx, j, a, report)
+	if err = p.admit(ctx, j); errors.Is(err, job.ErrHeld) {
+		return job.Outcome{}, err
+	}
+	if err == nil {
+		record, err = p.attempt(ctx, j, a, report)
+	}
 	if err == nil {
 		return p.finish(ctx, j, record, []string{"buffers"})
 	}
@@ -107,9 +116,12 @@ func (p *Processor) replay(ctx context.Context, j *job.Job, r *job.Record) (job.
 	return p.finish(ctx, j, r, nil)
 }
 
-// Refuse ends the job with a failed record. j may be only partly read, but has
-// a valid id.
+// Refuse ends the job with a failed record, unless its subject is on hold. j may
+// be only partly read, but has a valid id.
 func (p *Processor) Refuse(ctx context.Context, j *job.Job, a job.Attempt, reason *job.Error) (job.Outcome, error) {
+	if err := p.held(ctx, j); err != nil {
+		return job.Outcome{}, err
+	}
 	if reason.Err != nil {
 		// The record has only what is public.
 		p.log.WarnContext(ctx, "a job is refused", "job_id", j.ID, "code", reason.Code, "error", reason.Err)

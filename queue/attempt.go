@@ -54,6 +54,8 @@ func (c *Consumer) processTask(ctx context.Context, task *asynq.Task) error {
 		// down, provided that nothing was returned before.
 		<-ctx.Done()
 		return job.ErrShutdown
+	case park:
+		return &later{code: "held", delay: parkDelay(d.attempt.Number)}
 	default:
 		return &later{code: v.reason.Code, delay: retryDelay(d.attempt.Number, v.reason)}
 	}
@@ -188,6 +190,10 @@ func (c *Consumer) refuse(work context.Context, d *delivery, reason *job.Error) 
 			v = verdict{action: finish, outcome: r.outcome, counted: true}
 			return
 		}
+		if errors.Is(r.err, job.ErrHeld) {
+			v = verdict{action: park}
+			return
+		}
 		v = verdict{action: retry, reason: explain(r)}
 	}()
 	c.log.Info("refusing job", "job_id", d.id, "attempt", d.attempt.Number, "code", reason.Code, "error", reason)
@@ -222,6 +228,8 @@ func (c *Consumer) settle(work context.Context, d *delivery, v verdict) {
 		logRetry(log, v)
 	case handBack:
 		log.Info("job handed back")
+	case park:
+		log.Debug("job waits: its subject is on hold")
 	}
 	if !v.counted {
 		if err := c.attempts.uncount(ctx, d.id, d.attempt); err != nil {

@@ -237,11 +237,15 @@ func (c *Client) Cancel(ctx context.Context, id string) (Status, error) {
 	if status.State.Final() {
 		return status, ErrFinished
 	}
+	return status, c.markCancelled(ctx, id)
+}
+
+func (c *Client) markCancelled(ctx context.Context, id string) error {
 	if err := c.redis.Set(ctx, cancelKey(id), "1", cancelTTL).Err(); err != nil {
-		return status, unavailable("mark as cancelled", err)
+		return unavailable("mark as cancelled", err)
 	}
 	if err := c.redis.Publish(ctx, cancelChannel, id).Err(); err != nil {
-		return status, unavailable("announce cancel", err)
+		return unavailable("announce cancel", err)
 	}
-	return status, nil
+	return nil
 }

@@ -22,6 +22,7 @@ const (
 	refuse                 // no record yet, but the job must end: Handler.Refuse writes it
 	retry                  // later, here or elsewhere
 	handBack               // at once, elsewhere: this worker stops
+	park                   // later: its subject is on hold
 )
 
 // verdict is what follows from a result.
@@ -38,6 +39,9 @@ var errNoOutcome = errors.New("the handler returned neither an outcome nor an er
 func judge(r result, last bool) verdict {
 	if r.err == nil && r.outcome.State.Final() {
 		return verdict{action: finish, outcome: r.outcome, counted: true}
+	}
+	if errors.Is(r.err, job.ErrHeld) {
+		return verdict{action: park}
 	}
 	reason := explain(r)
 	switch code := reason.Code; {
@@ -71,6 +75,12 @@ func retryDelay(n int, reason *job.Error) time.Duration {
 		delays = delays[:3]
 	}
 	return delays[min(max(n, 1), len(delays))-1]
+}
+
+// parkDelay is how long a job on hold waits after its nth attempt. Many may
+// wait, and each costs a few requests; a release lets them go on at once.
+func parkDelay(n int) time.Duration {
+	return min(time.Duration(max(n, 1))*30*time.Second, 10*time.Minute)
 }
 
 // later is what asynq is told of a job that is tried again. asynq keeps the

@@ -35,6 +35,9 @@ const MaxRecord = 1 << 20
 // "input" or "mask".
 func InputKey(id, what string) string { return InputPrefix + id + "/" + what }
 
+// InputsOf is the prefix of what InputKey gives for a job.
+func InputsOf(id string) string { return InputPrefix + id + "/" }
+
 // ValidInputKey reports whether a job may name key as its input: a clean path
 // under InputPrefix.
 func ValidInputKey(key string) bool {
