@@ -28,7 +28,11 @@ type Config struct {
 	Job     Job            `mapstructure:"job"`
 	Record  Record         `mapstructure:"record"`
 	Mark    Mark           `mapstructure:"mark"`
-	HTTP    HTTP           `mapstructure:"http"`
+	Privacy Privacy        `mapstructure:"privacy"`
+
+	Retention Retention `mapstructure:"retention"`
+
+	HTTP HTTP `mapstructure:"http"`
 }
 
 // Log says what is logged, and how.
@@ -138,6 +142,19 @@ type Mark struct {
 	System  string `mapstructure:"system"`
 }
 
+// Privacy is what the rights of users need.
+type Privacy struct {
+	SubjectKey Secret `mapstructure:"subject_key"`
+	ReceiptKey Secret `mapstructure:"receipt_key"` // Ed25519
+}
+
+// Retention is how long things are kept in the storage; 0 is for ever.
+type Retention struct {
+	Inputs  time.Duration `mapstructure:"inputs"`
+	Results time.Duration `mapstructure:"results"`
+	Failed  time.Duration `mapstructure:"failed"`
+}
+
 // HTTP serves metrics and health.
 type HTTP struct {
 	Address string `mapstructure:"address"` // host:port; empty: off
@@ -163,7 +180,11 @@ func Default() Config {
 		Job:    Job{MaxAttempts: 3, Timeout: 10 * time.Minute, ShutdownGrace: 2 * time.Minute, StatusTTL: 24 * time.Hour},
 		Record: Record{Prompt: "none"},
 		Mark:   Mark{Enabled: true, System: "imgus"},
-		HTTP:   HTTP{Address: "127.0.0.1:9464"},
+		// Results are the app's to delete, by erasure or by a setting; photos that no
+		// job has deleted, and records of jobs that made nothing, go by themselves.
+		Retention: Retention{Inputs: 7 * 24 * time.Hour, Failed: 30 * 24 * time.Hour},
+
+		HTTP: HTTP{Address: "127.0.0.1:9464"},
 	}
 }
 

@@ -19,6 +19,9 @@ type Need int
 // bucket, and commands that work without one load without this need.
 const NeedStorage Need = iota + 1
 
+// NeedSubjectKey demands privacy.subject_key.
+const NeedSubjectKey Need = NeedStorage + 1
+
 // Load reads the configuration: the defaults, over them the YAML file at path
 // (empty: the one that IMGUS_CONFIG names, if any), over that the IMGUS_
 // variables of environ. The error is a *Problems with everything that is wrong;

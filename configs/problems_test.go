@@ -87,6 +87,11 @@ func TestProblems(t *testing.T) {
 		"status":              {file: "job: {status_ttl: 1s}", key: "job.status_ttl", message: "from 1m to 720h"},
 		"mark":                {file: "mark: {system: \"two\\nlines\"}", key: "mark.system", message: "printable"},
 		"record":              {file: "record: {prompt: some}", key: "record.prompt", message: "none or full"},
+		"subject key":         {file: "privacy: {subject_key: short}", key: "privacy.subject_key", message: "at least 32 characters"},
+		"receipt key":         {file: "privacy: {receipt_key: nonsense}", key: "privacy.receipt_key", message: "Ed25519"},
+		"inputs kept":         {file: "retention: {inputs: 1m}", key: "retention.inputs", message: "from 1h"},
+		"results kept":        {file: "retention: {results: 1h}", key: "retention.results", message: "from 24h"},
+		"failures kept":       {file: "retention: {failed: -1h}", key: "retention.failed", message: "from 24h"},
 		"http address":        {file: "http: {address: here}", key: "http.address", message: "host:port"},
 		"models":              {file: "models: {directory: ''}", key: "models.directory", message: "must be set"},
 		"no queue":            {file: "queues: {}", key: "queues", message: "one queue at least"},
@@ -152,6 +157,13 @@ func TestProblems(t *testing.T) {
 				t.Errorf("got %+v, want one problem of %s with %q", got, test.key, test.message)
 			}
 		})
+	}
+}
+
+func TestNeedSubjectKey(t *testing.T) {
+	_, _, err := configs.Load("", nil, configs.NeedSubjectKey)
+	if problems, ok := errors.AsType[*configs.Problems](err); !ok || len(problems.List) != 1 || problems.List[0].Key != "privacy.subject_key" {
+		t.Errorf("got %v", err)
 	}
 }
 

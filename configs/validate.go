@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/imgus/worker/job"
+	"github.com/imgus/worker/privacy"
 )
 
 // checker holds the rules that values must satisfy one by one and together.
@@ -59,6 +60,8 @@ func (c Config) validate(sources Sources, problems *Problems, needs []Need) {
 	if name := c.Mark.System; name == "" || utf8.RuneCountInString(name) > 64 || !printable(name) {
 		check.wrong("mark.system", "must be 1 to 64 printable characters")
 	}
+	check.privacy(c.Privacy, slices.Contains(needs, NeedSubjectKey))
+	check.retention(c.Retention)
 	if c.HTTP.Address != "" && !isAddress(c.HTTP.Address) && !strings.HasPrefix(c.HTTP.Address, ":") {
 		check.wrong("http.address", "must be host:port, or empty for none")
 	}
@@ -67,6 +70,34 @@ func (c Config) validate(sources Sources, problems *Problems, needs []Need) {
 // printable reports whether a text is one line that shows as it is.
 func printable(text string) bool {
 	return utf8.ValidString(text) && strings.TrimSpace(text) == text && strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
+}
+
+// minSubjectKey bounds how easily the key could be guessed from a pseudonym.
+const minSubjectKey = 32
+
+func (c checker) privacy(p Privacy, needed bool) {
+	switch {
+	case p.SubjectKey == "" && needed:
+		c.wrong("privacy.subject_key", "must be set, as it is for the workers: without it nobody can tell which jobs are a subject's")
+	case p.SubjectKey != "" && len(p.SubjectKey) < minSubjectKey:
+		c.wrong("privacy.subject_key", "must have at least %d characters, such as openssl rand -hex 32 gives", minSubjectKey)
+	}
+	if p.ReceiptKey != "" {
+		if _, err := privacy.ParsePrivateKey(string(p.ReceiptKey)); err != nil {
+			c.wrong("privacy.receipt_key", "%v", err)
+		}
+	}
+}
+
+func (c checker) retention(r Retention) {
+	for _, class := range []struct {
+		key        string
+		value, low time.Duration
+	}{{"retention.inputs", r.Inputs, time.Hour}, {"retention.results", r.Results, 24 * time.Hour}, {"retention.failed", r.Failed, 24 * time.Hour}} {
+		if class.value != 0 {
+			within(c, class.key, class.value, class.low, 100*365*24*time.Hour)
+		}
+	}
 }
 
 const needsPlaintext = "is not this machine and has no TLS: encrypt it, or accept that with %s: true"

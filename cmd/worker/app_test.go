@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 		breakEngine()
 		main()
 	}
+	if os.Getenv("IMGUS_TEST_COMMAND") != "" { // see asProcess
+		main()
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -38,7 +38,7 @@ Exit status: 0 done, 1 the work failed, 2 wrong usage or invalid job,
 	})
 	root.AddCommand(
 		a.runCommand(), a.demoCommand(), a.generateCommand(), a.enqueueCommand(), a.statusCommand(), a.cancelCommand(),
-		a.configCommand(), a.modelsCommand(), a.doctorCommand(), a.benchCommand(), a.topCommand(), a.sweepCommand(), a.versionCommand(), a.engineCommand(),
+		a.configCommand(), a.modelsCommand(), a.doctorCommand(), a.benchCommand(), a.topCommand(), a.sweepCommand(), a.eraseCommand(), a.exportCommand(), a.holdCommand(), a.versionCommand(), a.engineCommand(),
 	)
 	return root
 }

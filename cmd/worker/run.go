@@ -64,6 +64,7 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 
 	handler := processor.New(processor.Options{
 		Bucket: bucket, Engine: engine, Limits: limits(c.Limits), Record: recorder(c.Record), Verify: verifier(c.Mark), Log: log,
+		SubjectKey: []byte(secret(c.Privacy.SubjectKey)),
 	})
 	consumer, err := queue.NewConsumer(queue.Options{
 		Connection: connection(c.Redis), Queues: c.Queues, Concurrency: engine.Slots(), Capacity: engine.Capacity, MaxAttempts: c.Job.MaxAttempts,

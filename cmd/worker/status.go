@@ -91,7 +91,7 @@ func (a *app) cancelWaiting(ctx context.Context, client *queue.Client, id string
 		return err
 	}
 	defer bucket.Close()
-	p := processor.New(processor.Options{Bucket: bucket, Record: recorder(c.Record), Log: a.logger(c.Log)})
+	p := processor.New(processor.Options{Bucket: bucket, Record: recorder(c.Record), SubjectKey: []byte(secret(c.Privacy.SubjectKey)), Log: a.logger(c.Log)})
 	outcome, err := p.Cancel(ctx, j, job.Attempt{ID: queue.NewID()})
 	if err != nil {
 		return err
