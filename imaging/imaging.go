@@ -60,8 +60,8 @@ type Limits struct {
 }
 
 // DefaultLimits is 20 MiB, 50 megapixels, 16,384 pixels a side, 1,000 frames,
-// 1 GiB and 30 seconds. A photo of 12 megapixels takes 200 MB at most; what
-// reaches the memory limit is a progressive JPEG of 44 megapixels without
+// 1 GiB and 30 seconds. A photo of 12 megapixels takes 330 MB at most; what
+// reaches the memory limit is a progressive JPEG of 40 megapixels without
 // chroma subsampling.
 func DefaultLimits() Limits {
 	return Limits{Bytes: 20 << 20, Pixels: 50_000_000, Side: 16384, Frames: 1000, Memory: 1 << 30, Time: 30 * time.Second}

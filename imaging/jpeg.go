@@ -85,8 +85,9 @@ func inspectJPEG(data []byte, size image.Point) (facts, error) {
 }
 
 // frameHeader gives the colour space, as ICC names it, and the bytes that the
-// decoder takes: a plane for each component, and for a progressive picture four
-// times that for its coefficients.
+// decoder takes: a plane for each component, for a progressive picture four times
+// that for its coefficients, and four bytes a pixel where RGB or CMYK may have to
+// be interleaved.
 func frameHeader(segment []byte, progressive bool, size image.Point) (space string, memory int64) {
 	if len(segment) < 6 {
 		return "", 0
@@ -105,11 +106,14 @@ func frameHeader(segment []byte, progressive bool, size image.Point) (space stri
 	if progressive {
 		memory += 4 * planes
 	}
-	switch n {
-	case 1:
+	interleaved := 4 * int64(size.X) * int64(size.Y)
+	switch {
+	case n == 1:
 		return "GRAY", memory
-	case 4:
-		return "CMYK", memory + planes // interleaved once more
+	case n == 4:
+		return "CMYK", memory + interleaved
+	case planes == 3*interleaved/4: // RGB is not subsampled
+		return "RGB ", memory + interleaved
 	default:
 		return "RGB ", memory
 	}

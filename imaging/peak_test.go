@@ -86,8 +86,8 @@ func TestForeseenMemory(t *testing.T) {
 		bytes int64 // for a pixel: the decoder's, and 8 of ours
 	}{
 		"progressive JPEG": {append(scans(side, 3), make([]byte, 1<<15)...), 5 + 8},
-		"16-bit PNG":       {rowsPNG(side, 16, 6, zeros(t, side*(1+side*8))), 12 + 8},
-		"grey PNG":         {rowsPNG(side, 8, 0, zeros(t, side*(1+side))), 2 + 8},
+		"16-bit PNG":       {rowsPNG(side, 16, 6, zeros(t, side*(1+side*8))), 8 + 8},
+		"grey PNG":         {rowsPNG(side, 8, 0, zeros(t, side*(1+side))), 4 + 8},
 	} {
 		t.Run(name, func(t *testing.T) {
 			foreseen := c.bytes * side * side

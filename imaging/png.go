@@ -29,9 +29,9 @@ func pngConfig(r io.Reader) (image.Config, error) {
 
 func inspectPNG(data []byte, size image.Point) (facts, error) {
 	var (
-		f           facts
-		icc, cicp   []byte
-		depth, kind byte
+		f                       facts
+		icc, cicp               []byte
+		depth, kind, interlaced byte
 	)
 	for rest := data[8:]; len(rest) >= 12; {
 		length := int64(binary.BigEndian.Uint32(rest))
@@ -42,7 +42,7 @@ func inspectPNG(data []byte, size image.Point) (facts, error) {
 		switch string(rest[4:8]) {
 		case "IHDR":
 			if len(chunk) == 13 {
-				depth, kind = chunk[8], chunk[9]
+				depth, kind, interlaced = chunk[8], chunk[9], chunk[12]
 			}
 		case "eXIf":
 			if f.exif == nil {
@@ -71,6 +71,9 @@ func inspectPNG(data []byte, size image.Point) (facts, error) {
 		return f, errTooShort
 	}
 	f.memory = pngMemory(depth, kind, size)
+	if interlaced != 0 { // its passes are pictures too
+		f.memory *= 2
+	}
 	space := "RGB "
 	if kind == 0 || kind == 4 {
 		space = "GRAY"
@@ -92,19 +95,17 @@ func pngBits(depth, kind byte) int64 {
 	return channels[kind] * int64(depth)
 }
 
-// pngMemory is what image/png takes: a picture, of which interlacing makes half
-// once more.
+// pngMemory is what image/png takes at most: grey may have a transparent value,
+// which makes four channels of it.
 func pngMemory(depth, kind byte, size image.Point) int64 {
 	pixel := int64(4)
 	switch {
-	case kind == 3 || kind == 0 && depth <= 8: // a palette, grey
+	case kind == 3: // a palette
 		pixel = 1
-	case kind == 0:
-		pixel = 2
 	case depth == 16:
 		pixel = 8
 	}
-	return pixel * int64(size.X) * int64(size.Y) * 3 / 2
+	return pixel * int64(size.X) * int64(size.Y)
 }
 
 // inflateProfile reads an iCCP chunk: a name, a method, and the profile

@@ -12,8 +12,9 @@ import (
 // inspectWebP walks the chunks of the container (RFC 9649, 2.7).
 func inspectWebP(data []byte, size image.Point) (facts, error) {
 	const animation = 1 << 1 // a flag of the VP8X chunk
-	// The largest: a lossy picture and its alpha, which is decoded as a lossless one.
-	f := facts{memory: 7 * int64(size.X) * int64(size.Y)}
+	// The most is a lossy picture, 1.5 bytes a pixel, with alpha, which is decoded
+	// as a lossless one: with a palette it is there twice.
+	f := facts{memory: 10 * int64(size.X) * int64(size.Y)}
 	if declared := int64(binary.LittleEndian.Uint32(data[4:])); declared > int64(len(data)-8) {
 		return f, io.ErrUnexpectedEOF // EXIF comes last: without it the picture may lie on its side
 	}
