@@ -42,6 +42,8 @@ type Error struct {
 	Code    Code   `json:"code"`
 	Message string `json:"message"`
 	Err     error  `json:"-"`
+	// Safety are the checks that a refused job went through.
+	Safety []Verdict `json:"-"`
 	// Uncounted: the trouble is the surroundings', whatever the code.
 	Uncounted bool `json:"-"`
 }

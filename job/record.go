@@ -145,6 +145,7 @@ type Record struct {
 	Images     []Image     `json:"images,omitempty"`
 	Timings    Timings     `json:"timings_ms,omitempty"`
 	Engine     *EngineInfo `json:"engine,omitempty"`
+	Safety     []Verdict   `json:"safety,omitempty"`
 	Error      *Error      `json:"error,omitempty"`
 	CreatedAt  *time.Time  `json:"created_at,omitempty"`
 	ErasedAt   *time.Time  `json:"erased_at,omitempty"`

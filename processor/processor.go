@@ -24,6 +24,8 @@ const settling = 30 * time.Second
 type Options struct {
 	Bucket storage.Bucket
 	Engine inference.Engine
+	// Guard, if not nil, checks what jobs ask for and what they give.
+	Guard Guard
 	// Limits narrow what jobs may ask for.
 	Limits job.Limits
 	// SubjectKey makes subjects' pseudonyms. Without it a job that has a subject
@@ -44,6 +46,7 @@ type Options struct {
 type Processor struct {
 	bucket   storage.Bucket
 	engine   inference.Engine
+	guard    Guard
 	limits   job.Limits
 	subjects []byte
 	record   atomic.Pointer[Recorder]
@@ -57,7 +60,7 @@ func New(o Options) *Processor {
 	if o.Patience == 0 {
 		o.Patience = 2 * time.Minute
 	}
-	p := &Processor{bucket: o.Bucket, engine: o.Engine, limits: o.Limits, subjects: o.SubjectKey, verify: o.Verify, patience: o.Patience, log: o.Log}
+	p := &Processor{bucket: o.Bucket, engine: o.Engine, guard: o.Guard, limits: o.Limits, subjects: o.SubjectKey, verify: o.Verify, patience: o.Patience, log: o.Log}
 	p.Adjust(o.Record)
 	return p
 }
@@ -148,6 +151,10 @@ func (p *Processor) settle(ctx context.Context, j *job.Job, r *job.Record) (job.
 // attempt does the work and commits it. The record is the winner's.
 func (p *Processor) attempt(ctx context.Context, j *job.Job, a job.Attempt, report func(job.Progress)) (*job.Record, error) {
 	start := time.Now()
+	checks := Checks{Guard: p.guard}
+	if err := checks.Prompt(j); err != nil {
+		return nil, err
+	}
 	report(job.Progress{Stage: job.StageFetch})
 	input, mask, err := p.fetch(ctx, j)
 	if err != nil {
@@ -156,12 +163,18 @@ func (p *Processor) attempt(ctx context.Context, j *job.Job, a job.Attempt, repo
 	defer wipe(input, mask)
 	failpoint.Hit(failpoint.InputFetched)
 	fetched := time.Now()
+	if err := checks.Input(ctx, input); err != nil {
+		return nil, err
+	}
 
 	result, err := p.engine.Generate(ctx, inference.Request{Job: j, Input: input, Mask: mask, Progress: passing(report)})
 	if err != nil {
 		return nil, err
 	}
 	defer wipeImages(result.Images)
+	if err := checks.Output(ctx, result.Images); err != nil {
+		return nil, err
+	}
 	if err := Verify(p.verify, j, result.Images); err != nil {
 		return nil, err
 	}
@@ -174,6 +187,7 @@ func (p *Processor) attempt(ctx context.Context, j *job.Job, a job.Attempt, repo
 		return nil, err
 	}
 	r := p.record.Load().Done(j, a, result, images)
+	r.Safety = checks.Verdicts
 	r.Timings[job.StageFetch] = fetched.Sub(start).Milliseconds()
 	r.Timings[job.StageStore] = time.Since(storing).Milliseconds()
 	r.Timings[job.StageTotal] = time.Since(start).Milliseconds()

@@ -34,6 +34,7 @@ func (o Recorder) Done(j *job.Job, a job.Attempt, result *inference.Result, imag
 func (o Recorder) Failed(j *job.Job, a job.Attempt, reason *job.Error) *job.Record {
 	r := o.base(j, a, job.Failed)
 	r.Error = &job.Error{Code: reason.Code, Message: reason.Message}
+	r.Safety = reason.Safety
 	if j.Model != "" {
 		r.Model = &job.ModelInfo{Name: j.Model}
 	}
