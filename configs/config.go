@@ -28,6 +28,7 @@ type Config struct {
 	Job     Job            `mapstructure:"job"`
 	Record  Record         `mapstructure:"record"`
 	Mark    Mark           `mapstructure:"mark"`
+	Safety  Safety         `mapstructure:"safety"`
 	Privacy Privacy        `mapstructure:"privacy"`
 
 	Retention Retention `mapstructure:"retention"`
@@ -155,6 +156,17 @@ type Retention struct {
 	Failed  time.Duration `mapstructure:"failed"`
 }
 
+// Safety is what is checked of jobs.
+type Safety struct {
+	Prompt SafetyPrompt `mapstructure:"prompt"`
+}
+
+// SafetyPrompt holds prompts against a list.
+type SafetyPrompt struct {
+	Policy string `mapstructure:"policy"` // off, flag, block
+	List   string `mapstructure:"list"`   // a file
+}
+
 // HTTP serves metrics and health.
 type HTTP struct {
 	Address string `mapstructure:"address"` // host:port; empty: off
@@ -180,6 +192,7 @@ func Default() Config {
 		Job:    Job{MaxAttempts: 3, Timeout: 10 * time.Minute, ShutdownGrace: 2 * time.Minute, StatusTTL: 24 * time.Hour},
 		Record: Record{Prompt: "none"},
 		Mark:   Mark{Enabled: true, System: "imgus"},
+		Safety: Safety{Prompt: SafetyPrompt{Policy: "off"}},
 		// Results are the app's to delete, by erasure or by a setting; photos that no
 		// job has deleted, and records of jobs that made nothing, go by themselves.
 		Retention: Retention{Inputs: 7 * 24 * time.Hour, Failed: 30 * 24 * time.Hour},

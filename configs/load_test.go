@@ -37,6 +37,7 @@ var other = map[string]string{
 	"record.prompt": "full", "mark.enabled": "false", "mark.system": "Pictures of Example", "http.address": ":9999",
 	"privacy.subject_key": "of thirty-two characters at least", "privacy.receipt_key": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
 	"retention.inputs": "24h", "retention.results": "8760h", "retention.failed": "48h",
+	"safety.prompt.policy": "block", "safety.prompt.list": "words.txt",
 }
 
 // company names what must be set along with a key for the whole to be valid.
@@ -46,6 +47,7 @@ var company = map[string][]string{
 	"redis.sentinel.addresses": {"redis.sentinel.master"},
 	"storage.access_key":       {"storage.secret_key"},
 	"storage.secret_key":       {"storage.access_key"},
+	"safety.prompt.policy":     {"safety.prompt.list"},
 }
 
 func variable(key string) string {

@@ -86,6 +86,8 @@ func TestProblems(t *testing.T) {
 		"grace":               {file: "job: {shutdown_grace: -1s}", key: "job.shutdown_grace", message: "from 0s to 1h"},
 		"status":              {file: "job: {status_ttl: 1s}", key: "job.status_ttl", message: "from 1m to 720h"},
 		"mark":                {file: "mark: {system: \"two\\nlines\"}", key: "mark.system", message: "printable"},
+		"safety policy":       {file: "safety: {prompt: {policy: refuse}}", key: "safety.prompt.policy", message: "must be off or flag or block"},
+		"safety list":         {file: "safety: {prompt: {policy: flag}}", key: "safety.prompt.list", message: "must be set"},
 		"record":              {file: "record: {prompt: some}", key: "record.prompt", message: "none or full"},
 		"subject key":         {file: "privacy: {subject_key: short}", key: "privacy.subject_key", message: "at least 32 characters"},
 		"receipt key":         {file: "privacy: {receipt_key: nonsense}", key: "privacy.receipt_key", message: "Ed25519"},

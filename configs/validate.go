@@ -62,6 +62,7 @@ func (c Config) validate(sources Sources, problems *Problems, needs []Need) {
 	}
 	check.privacy(c.Privacy, slices.Contains(needs, NeedSubjectKey))
 	check.retention(c.Retention)
+	check.safety(c.Safety)
 	if c.HTTP.Address != "" && !isAddress(c.HTTP.Address) && !strings.HasPrefix(c.HTTP.Address, ":") {
 		check.wrong("http.address", "must be host:port, or empty for none")
 	}
@@ -286,6 +287,13 @@ func (c checker) limits(l Limits) {
 	within(c, "limits.input_bytes", l.InputBytes, 1, Size(hard.InputBytes))
 	within(c, "limits.input_pixels", l.InputPixels, 1, int(hard.InputPixels))
 	within(c, "limits.input_side", l.InputSide, 1, hard.InputSide)
+}
+
+func (c checker) safety(s Safety) {
+	c.oneOf("safety.prompt.policy", s.Prompt.Policy, "off", "flag", "block")
+	if on := s.Prompt.Policy == "flag" || s.Prompt.Policy == "block"; on && s.Prompt.List == "" {
+		c.wrong("safety.prompt.list", "must be set: safety.prompt.policy is %s", s.Prompt.Policy)
+	}
 }
 
 // certificates checks a file of certificate authorities, if one is named.

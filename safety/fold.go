@@ -39,11 +39,11 @@ func invisible(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
 }
 
-// accent are the marks that go with letters of any script, so not the vowel
-// signs of Thai or Devanagari; nor the voice marks of kana, which make another
-// letter.
+// accent are the marks that go with the letters of any script, and those of the
+// scripts that Latin is confused with; so not the vowel signs of Thai or
+// Devanagari, nor the voice marks of kana, which make another letter.
 func accent(r rune) bool {
-	return unicode.In(r, unicode.Mn, unicode.Me) && unicode.Is(unicode.Inherited, r) && r != '\u3099' && r != '\u309a'
+	return unicode.In(r, unicode.Mn, unicode.Me) && unicode.In(r, unicode.Inherited, unicode.Cyrillic, unicode.Greek, unicode.Latin) && r != '\u3099' && r != '\u309a'
 }
 
 // latin gives the Latin letter that a character looks like, in lower case; most
@@ -88,9 +88,10 @@ var lookalikes = func() map[rune]rune {
 	table := map[rune]rune{}
 	for _, pair := range []struct{ from, to string }{
 		{"ᴀʙᴄᴅᴇғꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ", "abcdeffghijklmnoprstuvwyz"},
-		{"вікмнтѕєзьԁґ", "bikmhtse3bdr"}, // Cyrillic
+		{"вікмнтѕєзьԁґ", "bikmhtse3bdr"},   // Cyrillic
 		{"βεηικμντυχωζδ", "benikmvtuxwzd"}, // Greek
 		{"łøđħŧɓɗɠƙɲƞƥȿƭʋʐıȷɩ", "lodhtbdgknnpstvziji"},
+		{"ӏӀ", "||"},
 	} {
 		to := []rune(pair.to)
 		for i, r := range []rune(pair.from) {

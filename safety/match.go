@@ -78,7 +78,7 @@ func (l *List) hasExpression(folded string) bool {
 
 var (
 	// closingWeight ends a weighted part of a prompt; it has no part in words.
-	closingWeight = regexp.MustCompile(`:\s*[+-]?[0-9.]+\s*\)`)
+	closingWeight = regexp.MustCompile(`\s*:\s*[+-]?[0-9.]+\s*\)`)
 	// negativeWeight turns what it weighs round.
 	negativeWeight = regexp.MustCompile(`:\s*-`)
 	brackets       = strings.NewReplacer("(", "", ")", "", "[", "", "]", "", `\`, "")

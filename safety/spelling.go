@@ -7,7 +7,7 @@ import (
 
 // substitutes are what is written for letters (leetspeak).
 var substitutes = map[rune]string{
-	'a': "4@", 'b': "86", 'c': "¢", 'e': "3€", 'g': "96", 'i': "1!|", 'l': "1!|£", 'o': "0", 'q': "9", 's': "5$", 't': "7+", 'y': "¥", 'z': "2",
+	'a': "4@", 'b': "86", 'c': "¢", 'e': "3€", 'g': "96", 'i': "1!|¡", 'l': "1!|£", 'o': "0", 'q': "9", 's': "5$", 't': "7+", 'y': "¥", 'z': "2",
 }
 
 // symbols are the substitutes that are no digits.

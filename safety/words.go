@@ -1,6 +1,7 @@
 package safety
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -11,6 +12,11 @@ type word struct {
 	// glued: nothing but marks that hold a word together (nu-de, n.u.d.e) stands
 	// between it and the one before.
 	glued bool
+}
+
+// letter reports whether the word is a single letter, with a mark at most.
+func (w word) letter() bool {
+	return len(w.runes) == 1 || len(w.runes) == 2 && (symbols[w.runes[0]] || symbols[w.runes[1]])
 }
 
 const glue = "-_.'’*~^`·•‐‑‒–—"
@@ -61,14 +67,14 @@ const spaced = 3
 func units(words []word, longest int) []unit {
 	all := []unit{{words[0].runes, 1}}
 	joined := words[0].runes
-	single, held := len(joined) == 1, true
+	single, held := words[0].letter(), true
 	for i, w := range words[1:] {
 		held = held && w.glued
-		single = single && len(w.runes) == 1
+		single = single && w.letter()
 		if !held && !single || len(joined) > 2*longest {
 			break
 		}
-		joined = append(joined[:len(joined):len(joined)], w.runes...)
+		joined = append(slices.Clip(joined), w.runes...)
 		if pieces := i + 2; held || pieces >= spaced {
 			all = append(all, unit{joined, pieces})
 		}

@@ -82,6 +82,7 @@ type generator struct {
 	app    *app
 	engine engine
 	record processor.Recorder
+	guard  processor.Guard
 	verify func(*job.Job, []byte) error
 	output string
 	failed bool
@@ -89,6 +90,10 @@ type generator struct {
 
 func (a *app) newGenerator(ctx context.Context, flags *jobFlags, output string, isolated bool) (*generator, error) {
 	c, err := a.load()
+	if err != nil {
+		return nil, err
+	}
+	guard, err := guard(c.Safety)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +108,7 @@ func (a *app) newGenerator(ctx context.Context, flags *jobFlags, output string, 
 	if err != nil {
 		return nil, err
 	}
-	return &generator{app: a, engine: engine, record: recorder(c.Record), verify: verifier(c.Mark), output: output}, nil
+	return &generator{app: a, engine: engine, record: recorder(c.Record), guard: guard, verify: verifier(c.Mark), output: output}, nil
 }
 
 // onlyModel is the folder that --model gave, whose model then goes by its name;
@@ -198,13 +203,14 @@ func readLine(r *bufio.Reader) (line []byte, tooLong bool, err error) {
 func (g *generator) one(ctx context.Context, j *job.Job, invalid error, base string) error {
 	attempt := job.Attempt{ID: "local", Number: 1}
 	start := time.Now()
+	checks := processor.Checks{Guard: g.guard}
 	var result *inference.Result
 	err := invalid
 	if err == nil && j.Expired(start) {
 		err = job.Errorf(job.Expired, "the job's time was over before it began")
 	}
 	if err == nil {
-		result, err = g.generate(ctx, j, base)
+		result, err = g.generate(ctx, j, base, &checks)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -224,6 +230,7 @@ func (g *generator) one(ctx context.Context, j *job.Job, invalid error, base str
 			return err
 		}
 		record = g.record.Done(j, attempt, result, images)
+		record.Safety = checks.Verdicts
 		record.Timings[job.StageStore] = time.Since(storing).Milliseconds()
 		record.Timings[job.StageTotal] = time.Since(start).Milliseconds()
 	}
@@ -235,9 +242,12 @@ func (g *generator) one(ctx context.Context, j *job.Job, invalid error, base str
 	return g.app.print(record)
 }
 
-func (g *generator) generate(ctx context.Context, j *job.Job, base string) (*inference.Result, error) {
+func (g *generator) generate(ctx context.Context, j *job.Job, base string, checks *processor.Checks) (*inference.Result, error) {
 	r := inference.Request{Job: j}
-	var err error
+	err := checks.Prompt(j)
+	if err != nil {
+		return nil, err
+	}
 	for _, input := range []struct {
 		field string
 		file  *string
@@ -254,14 +264,20 @@ func (g *generator) generate(ctx context.Context, j *job.Job, base string) (*inf
 			return nil, err
 		}
 	}
+	if err := checks.Input(ctx, r.Input); err != nil {
+		return nil, err
+	}
 	bar := newProgressBar(g.app.stderr)
 	defer bar.done()
 	r.Progress = bar.show
 	result, err := g.engine.Generate(ctx, r)
 	if err == nil {
+		err = checks.Output(ctx, result.Images)
+	}
+	if err == nil {
 		err = processor.Verify(g.verify, j, result.Images)
 	}
-	return result, err //nolint:wrapcheck // it is a job.Error
+	return result, err
 }
 
 // store writes the images; their keys are relative to the output. Those of an

@@ -61,9 +61,13 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 			log.Error("model not warmed up", "model", w.Model, "error", err)
 		}
 	}
+	guard, err := guard(c.Safety)
+	if err != nil {
+		return err
+	}
 
 	handler := processor.New(processor.Options{
-		Bucket: bucket, Engine: engine, Limits: limits(c.Limits), Record: recorder(c.Record), Verify: verifier(c.Mark), Log: log,
+		Bucket: bucket, Engine: engine, Limits: limits(c.Limits), Record: recorder(c.Record), Guard: guard, Verify: verifier(c.Mark), Log: log,
 		SubjectKey: []byte(secret(c.Privacy.SubjectKey)),
 	})
 	consumer, err := queue.NewConsumer(queue.Options{
