@@ -62,7 +62,9 @@ func inspectJPEG(data []byte, size image.Point) (facts, error) {
 		rest = rest[length:]
 		switch marker {
 		case 0xc0, 0xc1, 0xc2: // baseline, extended, progressive: all that image/jpeg reads
-			space, f.memory = frameHeader(segment, marker == 0xc2, size)
+			var memory int64
+			space, memory = frameHeader(segment, marker == 0xc2, size)
+			f.memory = max(f.memory, memory) // a second one is an error, but only once it is met
 		case sos:
 			if scans++; scans > maxScans {
 				return f, fmt.Errorf("more than %d scans", maxScans)
