@@ -1,7 +1,7 @@
-// Package janitor deletes what crashes leave behind in the storage: images that
-// no record names, uploads that were never finished, and probes. It works job by
-// job in one pass over the listing, keeps no state, and may run on every worker
-// at once.
+// Package janitor deletes what crashes leave behind in the storage, images that
+// no record names, uploads that were never finished, and probes, and what is
+// past its retention. It works job by job in one pass over the listing, keeps no
+// state, and may run on every worker at once.
 package janitor
 
 import (
@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,7 +59,9 @@ type Options struct {
 	// notice of it: every sweep until then has. So the work of a sweep does not
 	// grow with the bucket, but for the listing. Default: a week.
 	Settled time.Duration
-	Log     *slog.Logger
+	// Retention is how long what is not left over is kept.
+	Retention Retention
+	Log       *slog.Logger
 }
 
 // Janitor sweeps a bucket.
@@ -120,9 +123,23 @@ func (j *Janitor) sweep(ctx context.Context, dry bool, settled time.Duration, vi
 		visit(f)
 	}
 	object := func(f Finding) {
-		clean(f, func() error { return j.o.Bucket.Delete(ctx, f.Key) })
+		key := f.Key
+		if f.Kind == OldInput {
+			f.Key = storage.InputPrefix + "…" // the rest may be a user's file name
+		}
+		clean(f, func() error { return j.o.Bucket.Delete(ctx, key) })
 	}
-	err := j.sweepResults(ctx, settled, object)
+	held, err := j.held(ctx)
+	var known ids
+	if err == nil {
+		known, err = j.sweepResults(ctx, settled, held, object)
+	}
+	if err == nil {
+		err = j.sweepInputs(ctx, held, object)
+	}
+	if err == nil {
+		err = j.sweepIndex(ctx, held, known, dry, object)
+	}
 	if err == nil {
 		err = j.sweepProbes(ctx, object)
 	}
@@ -132,42 +149,64 @@ func (j *Janitor) sweep(ctx context.Context, dry bool, settled time.Duration, vi
 	return errors.Join(append(failures, err)...)
 }
 
-// sweepResults goes through the results job by job, as the listing has them.
-func (j *Janitor) sweepResults(ctx context.Context, settled time.Duration, clean func(Finding)) error {
-	var id string
-	var images []storage.Object
-	var newest time.Time
+// leftovers are what the listing has of one job.
+type leftovers struct {
+	id                string
+	images            []storage.Object // all that is no JSON
+	record, deletions *storage.Object
+	newest            time.Time
+}
+
+// sweepResults goes through the results job by job, as the listing has them, and
+// gives the jobs that it has seen.
+func (j *Janitor) sweepResults(ctx context.Context, settled time.Duration, held held, clean func(Finding)) (known ids, err error) {
+	var l leftovers
 	settle := func() error {
-		var err error
-		if len(images) > 0 && time.Since(newest) < settled {
-			err = j.sweepJob(ctx, id, images, clean)
+		if l.id == "" {
+			return nil
 		}
-		images, newest = images[:0], time.Time{}
-		return err
+		known.add(l.id)
+		if !held.jobs[l.id] {
+			gone, err := j.retain(ctx, l, clean)
+			if err != nil || gone {
+				return err
+			}
+		}
+		images := slices.DeleteFunc(l.images, func(o storage.Object) bool { return time.Since(o.Modified) < j.o.Lost })
+		if len(images) > 0 && time.Since(l.newest) < settled {
+			return j.sweepJob(ctx, l.id, images, clean)
+		}
+		return nil
 	}
 	for object, err := range j.o.Bucket.List(ctx, storage.ResultPrefix) {
 		if err != nil {
-			return fmt.Errorf("list results: %w", err)
+			return known, fmt.Errorf("list results: %w", err)
 		}
-		owner, name, ok := strings.Cut(strings.TrimPrefix(object.Key, storage.ResultPrefix), "/")
+		owner, _, ok := strings.Cut(strings.TrimPrefix(object.Key, storage.ResultPrefix), "/")
 		if !ok {
 			continue
 		}
-		if owner != id {
+		if owner != l.id {
 			if err := settle(); err != nil {
-				return err
+				return known, err
 			}
-			id = owner
+			l = leftovers{id: owner}
 		}
-		if object.Modified.After(newest) {
-			newest = object.Modified
+		if object.Modified.After(l.newest) {
+			l.newest = object.Modified
 		}
-		if strings.HasSuffix(name, ".json") || time.Since(object.Modified) < j.o.Lost {
-			continue
+		switch object.Key {
+		case storage.RecordKey(owner):
+			l.record = &object
+		case storage.DeletionsKey(owner):
+			l.deletions = &object
+		default:
+			if !strings.HasSuffix(object.Key, ".json") {
+				l.images = append(l.images, object)
+			}
 		}
-		images = append(images, object)
 	}
-	return settle()
+	return known, settle()
 }
 
 // sweepJob cleans one job's images. They are old enough for the record to be

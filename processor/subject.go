@@ -23,9 +23,6 @@ func (p *Processor) admit(ctx context.Context, j *job.Job) error {
 	if len(p.subjects) == 0 {
 		return job.Errorf(job.InvalidJob, "subject: this worker could not find the job again to erase it; its operator must set privacy.subject_key")
 	}
-	if err := p.held(ctx, j); err != nil { // spares the entry
-		return err
-	}
 	entry := job.SubjectEntry{Version: job.Version, ID: j.ID}
 	for _, key := range j.InputKeys() {
 		if storage.ValidInputKey(key) {

@@ -84,7 +84,7 @@ func TestSubjectIndexUnavailable(t *testing.T) {
 func TestHeld(t *testing.T) {
 	f, j, who := withSubject(t)
 	f.put(t, storage.HoldKey(who), []byte("{}"))
-	before := f.memory.Keys()
+	before := append(f.memory.Keys(), storage.SubjectKey(who, "a"))
 	if _, err := f.Process(t.Context(), j, first("t1"), ignore); !errors.Is(err, job.ErrHeld) {
 		t.Errorf("process: %v", err)
 	}

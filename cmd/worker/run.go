@@ -88,7 +88,9 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 	beside, end := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() { bucket.Run(beside) })
-	background.Go(func() { janitor.New(janitor.Options{Bucket: bucket, Log: log}).Run(ctx) })
+	background.Go(func() {
+		janitor.New(janitor.Options{Bucket: bucket, Retention: retention(c.Retention), Log: log}).Run(ctx)
+	})
 	background.Go(func() {
 		(&reloader{app: a, config: c, processor: handler, consumer: consumer, log: log}).run(beside) //nolint:contextcheck // reading a file needs none
 	})

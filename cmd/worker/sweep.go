@@ -23,11 +23,12 @@ func (a *app) sweepCommand() *cobra.Command {
 	var dry bool
 	cmd := &cobra.Command{
 		Use:   "sweep",
-		Short: "Clear away what crashes left in the storage and in the queues",
+		Short: "Clear away what crashes left, and what is past its retention",
 		Long: `Does once what every running worker does all the time. In the storage it deletes
 images that no record names, uploads that were never finished, and probes. What
 is younger than an hour stays, and for a day the images of a job that has no
-record yet, and uploads. In the configured queues it deletes entries that nobody
+record yet, and uploads. What is past its retention goes too, unless its subject
+is on hold. In the configured queues it deletes entries that nobody
 can read, and puts jobs back that no worker has. Safe beside running workers.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -47,7 +48,7 @@ can read, and puts jobs back that no worker has. Safe beside running workers.`,
 				return err
 			}
 			defer client.Close()
-			return a.sweep(ctx, dry, janitor.New(janitor.Options{Bucket: bucket, Log: a.logger(c.Log)}), client, slices.Sorted(maps.Keys(c.Queues)))
+			return a.sweep(ctx, dry, janitor.New(janitor.Options{Bucket: bucket, Retention: retention(c.Retention), Log: a.logger(c.Log)}), client, slices.Sorted(maps.Keys(c.Queues)))
 		},
 	}
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only show what would be deleted")

@@ -16,6 +16,7 @@ import (
 	"github.com/imgus/worker/imaging/mark"
 	"github.com/imgus/worker/inference/local"
 	"github.com/imgus/worker/inference/onnx"
+	"github.com/imgus/worker/janitor"
 	"github.com/imgus/worker/job"
 	"github.com/imgus/worker/models"
 	"github.com/imgus/worker/models/demo"
@@ -175,6 +176,9 @@ func connection(c configs.Redis) queue.Connection {
 		Cluster:  queue.Cluster{Addresses: c.Cluster.Addresses},
 	}
 }
+
+// retention is the configured retention in the janitor's terms.
+func retention(c configs.Retention) janitor.Retention { return janitor.Retention(c) }
 
 // recorder writes records as configured.
 func recorder(c configs.Record) processor.Recorder {

@@ -1,0 +1,155 @@
+package janitor_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/imgus/worker/janitor"
+	"github.com/imgus/worker/job"
+	"github.com/imgus/worker/storage"
+	"github.com/imgus/worker/storage/storagetest"
+)
+
+const day = 24 * time.Hour
+
+// age fills a bucket with what retention is about: subject a, and subject b who
+// is on hold.
+func age(t *testing.T, b storage.Bucket) {
+	t.Helper()
+	for _, who := range []string{"a", "b"} {
+		entry := func(id string, inputs string) {
+			put(t, b, storage.SubjectKey(who, id), fmt.Sprintf(`{"version":1,"id":%q,"inputs":[%s]}`, id, inputs))
+		}
+		id := who + "-done"
+		put(t, b, "results/"+id+"/t-0.png", "x")
+		put(t, b, "results/"+id+"/result.json", record(t, id, job.Done, "results/"+id+"/t-0.png"))
+		put(t, b, "results/"+id+"/deleted.json", "{}")
+		entry(id, "")
+		for _, state := range []job.State{job.Failed, job.Cancelled, job.Erased} {
+			id := who + "-" + string(state)
+			put(t, b, "results/"+id+"/result.json", record(t, id, state))
+			if state != job.Erased {
+				put(t, b, "results/"+id+"/deleted.json", "{}")
+				entry(id, "")
+			}
+		}
+		put(t, b, "inputs/album of "+who+"/1.jpg", "x")
+		entry(who+"-waits", `"inputs/album of `+who+`/1.jpg"`)
+		put(t, b, "inputs/"+who+"-waits/mask", "x")
+	}
+	put(t, b, storage.HoldKey("b"), "{}")
+	put(t, b, "results/strange/t-0.png", "x")
+	put(t, b, "results/strange/result.json", "no record")
+	put(t, b, "results/strange/deleted.json", "{}")
+}
+
+func TestRetention(t *testing.T) {
+	inputs := []string{"inputs/a-waits/mask", "inputs/album of a/1.jpg"}
+	results := []string{"results/a-done/deleted.json", "results/a-done/result.json", "results/a-done/t-0.png"}
+	failed := []string{"results/a-cancelled/deleted.json", "results/a-cancelled/result.json", "results/a-failed/deleted.json", "results/a-failed/result.json"}
+	for name, tt := range map[string]struct {
+		keep janitor.Retention
+		age  time.Duration
+		gone []string
+	}{
+		"for ever": {janitor.Retention{}, 1000 * day, nil},
+		"young":    {janitor.Retention{Inputs: 2 * day, Results: 2 * day, Failed: 2 * day}, day, nil},
+		"inputs":   {janitor.Retention{Inputs: day}, 2 * day, inputs},
+		"results":  {janitor.Retention{Results: day}, 2 * day, results},
+		"failed":   {janitor.Retention{Failed: day}, 2 * day, failed},
+		"old inputs": {
+			janitor.Retention{Inputs: day}, 30 * day, append([]string{"subjects/a/a-waits"}, inputs...),
+		},
+		"all": {
+			janitor.Retention{Inputs: day, Results: day, Failed: day}, 30 * day,
+			slices.Concat(inputs, results, failed, []string{"subjects/a/a-waits", "subjects/a/a-done", "subjects/a/a-failed", "subjects/a/a-cancelled"}),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := storagetest.Memory()
+				age(t, b)
+				time.Sleep(tt.age)
+				before := b.Keys()
+				j := janitor.New(janitor.Options{Bucket: b, Retention: tt.keep, Log: slog.New(slog.DiscardHandler)})
+				dry := 0
+				if err := j.Sweep(t.Context(), true, func(janitor.Finding) { dry++ }); err != nil || !slices.Equal(before, b.Keys()) {
+					t.Errorf("a dry sweep: %v", err)
+				}
+				found := 0
+				for range 2 { // an entry of the index goes when all else has
+					err := j.Sweep(t.Context(), false, func(f janitor.Finding) {
+						found++
+						if strings.HasPrefix(f.Key, "inputs/") && f.Key != "inputs/…" {
+							t.Errorf("a finding tells %s", f.Key)
+						}
+					})
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				if found != len(tt.gone) || dry > found {
+					t.Errorf("found %d, dry %d", found, dry)
+				}
+				left := slices.DeleteFunc(before, func(key string) bool { return slices.Contains(tt.gone, key) })
+				if diff := cmp.Diff(left, b.Keys()); diff != "" {
+					t.Error(diff)
+				}
+			})
+		})
+	}
+}
+
+// When the hold has ended, retention makes up for it.
+func TestRetentionAfterHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := storagetest.Memory()
+		age(t, b)
+		time.Sleep(30 * day)
+		if err := b.Delete(t.Context(), storage.HoldKey("b")); err != nil {
+			t.Fatal(err)
+		}
+		j := janitor.New(janitor.Options{Bucket: b, Retention: janitor.Retention{Inputs: day, Results: day, Failed: day}, Log: slog.New(slog.DiscardHandler)})
+		for range 2 {
+			if err := j.Sweep(t.Context(), false, func(janitor.Finding) {}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := []string{"results/a-erased/result.json", "results/b-erased/result.json", "results/strange/deleted.json", "results/strange/result.json", "results/strange/t-0.png"}
+		if diff := cmp.Diff(want, b.Keys()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// A job whose record lands while its entry goes keeps its entry.
+func TestEntryOfALateJob(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := storagetest.Memory()
+		b := storagetest.Faulty(memory)
+		put(t, b, "subjects/a/late", `{"version":1,"id":"late","inputs":["inputs/gone"]}`)
+		time.Sleep(30 * day)
+		b.Before(func(ctx context.Context, c storagetest.Call) error {
+			if c.Op == storagetest.Delete {
+				return memory.Put(ctx, storage.RecordKey("late"), []byte(record(t, "late", job.Done)), storage.PutOptions{})
+			}
+			return nil
+		})
+		j := janitor.New(janitor.Options{Bucket: b, Log: slog.New(slog.DiscardHandler)})
+		if err := j.Sweep(t.Context(), false, func(janitor.Finding) {}); err != nil {
+			t.Fatal(err)
+		}
+		data, err := memory.Get(t.Context(), "subjects/a/late", 1000)
+		if err != nil || !strings.Contains(string(data), "inputs/gone") {
+			t.Errorf("the entry is %s, %v", data, err)
+		}
+	})
+}
