@@ -233,12 +233,33 @@ func owner(key string) string {
 // unlist removes the index. It comes last: by it an erasure that was cut short
 // finds what it was about.
 func (e *erasure) unlist(ctx context.Context) error {
+	err := each(ctx, e.jobs, func(ctx context.Context, f *found) error {
+		if err := e.o.Bucket.Delete(ctx, storage.SubjectKey(e.who, f.id)); err != nil {
+			return fmt.Errorf("remove index entry: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return e.unlistVersions(ctx)
+}
+
+// unlistVersions removes what an erasure that was killed in unlist left: earlier
+// versions of entries that are gone.
+func (e *erasure) unlistVersions(ctx context.Context) error {
+	var left []storage.Version
+	live := map[string]bool{} // enqueued since; it waits, and is not of this erasure
 	for v, err := range e.o.Bucket.Versions(ctx, storage.SubjectJobs(e.who)) {
 		if err != nil {
 			return fmt.Errorf("list the index: %w", err)
 		}
-		if e.jobs[strings.TrimPrefix(v.Key, storage.SubjectJobs(e.who))] == nil {
-			continue // enqueued since; it waits, and is not of this erasure
+		left = append(left, v)
+		live[v.Key] = live[v.Key] || v.Current && !v.Deleted
+	}
+	for _, v := range left {
+		if live[v.Key] {
+			continue
 		}
 		if err := e.o.Bucket.Remove(ctx, v); err != nil {
 			return fmt.Errorf("remove index entry: %w", err)

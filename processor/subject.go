@@ -60,7 +60,8 @@ func (p *Processor) held(ctx context.Context, j *job.Job) error {
 }
 
 // erased removes what an attempt that began before the job's erasure may have
-// put, and the job's entry in the index last.
+// put, and the job's entry in the index last. While a hold stands the erasure may
+// be at work, and finds by the entry what it has to do: then it stays.
 func (p *Processor) erased(ctx context.Context, j *job.Job) error {
 	for object, err := range p.bucket.List(ctx, storage.ResultsOf(j.ID)) {
 		if err == nil && object.Key != storage.RecordKey(j.ID) {
@@ -72,6 +73,12 @@ func (p *Processor) erased(ctx context.Context, j *job.Job) error {
 	}
 	if j.Subject == nil || len(p.subjects) == 0 {
 		return nil
+	}
+	if err := p.held(ctx, j); err != nil {
+		if errors.Is(err, job.ErrHeld) {
+			return nil
+		}
+		return err
 	}
 	if err := p.bucket.Delete(ctx, p.subjectKey(j)); err != nil {
 		return p.unavailable(ctx, err, "the index of subjects cannot be written")

@@ -29,9 +29,6 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 		if err != nil {
 			return err
 		}
-		if v.Key > key {
-			break // in the order of keys, only this one's neighbours follow
-		}
 	}
 	return nil
 }

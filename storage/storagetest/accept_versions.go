@@ -41,6 +41,7 @@ func (s suite) versions(t *testing.T) {
 		wantErr(t, s.Delete(ctx, "results/1/result.json"), nil)
 	}
 	s.wantMissing(t, "results/1/result.json")
+	// A neighbour, whose key goes on, stays, and does not keep this one.
 	left := s.listVersions(t, "results/1/")
 	if len(left) != 1 || left[0].Key != "results/1/result.json.neighbour" {
 		t.Errorf("a deletion left %+v", left)
