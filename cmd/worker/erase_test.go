@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -321,7 +322,10 @@ func (c *crowd) wantErased(when string, status map[string]string) {
 			c.t.Errorf("%s: left in the bucket: %+v", when, v)
 			continue
 		}
-		records[v.Key] = append(records[v.Key], v)
+		// versitygw v1.8.0 gives the one on the edge of a page twice.
+		if !slices.Contains(records[v.Key], v) {
+			records[v.Key] = append(records[v.Key], v)
+		}
 		data, err := c.bucket.Get(ctx, v.Key, storage.MaxRecord)
 		var fields map[string]any
 		if err != nil || json.Unmarshal(data, &fields) != nil || fields["state"] != "erased" || len(fields) != 4 {
