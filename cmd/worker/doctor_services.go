@@ -130,6 +130,18 @@ func (d *doctor) storage(ctx context.Context) {
 	}
 }
 
+// privacy tells whether the promises about a subject's data can be kept.
+func (d *doctor) privacy(context.Context) {
+	switch p := d.config.Privacy; {
+	case p.SubjectKey == "":
+		d.warn("privacy", "jobs that name a subject are refused: nobody could find them again to erase them", "set privacy.subject_key, the same for all workers (openssl rand -hex 32); or let no job name a subject")
+	case p.ReceiptKey == "":
+		d.ok("privacy", "a subject's jobs can be found again; worker erase needs privacy.receipt_key, which is not set here")
+	default:
+		d.ok("privacy", "a subject's jobs can be found again, and receipts of erasure are signed")
+	}
+}
+
 // http tries the address of metrics and health.
 func (d *doctor) http(ctx context.Context) {
 	address := d.config.HTTP.Address

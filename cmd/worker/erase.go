@@ -74,7 +74,7 @@ func (e *eraser) erase(cmd *cobra.Command) error {
 			if file, err = os.CreateTemp(filepath.Dir(e.receipt), ".receipt-*"); err != nil {
 				return usage("--receipt: %w", err)
 			}
-			defer os.Remove(file.Name()) //nolint:errcheck // gone if all went well
+			defer os.Remove(file.Name())
 			defer file.Close()
 		}
 		receipt, err := r.Erase(ctx, subject)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -50,7 +49,7 @@ func (a *app) export(ctx context.Context, r *privacy.Rights, subject, output str
 	if err != nil {
 		return privacy.Manifest{}, usage("--output: %w", err)
 	}
-	defer os.Remove(file.Name()) //nolint:errcheck // gone if all went well
+	defer os.Remove(file.Name())
 	defer file.Close()
 	manifest, err := r.Export(ctx, subject, file)
 	if err != nil && !errors.Is(err, privacy.ErrIncomplete) {
@@ -73,7 +72,7 @@ func (a *app) printManifest(m privacy.Manifest, output string) error {
 	for _, f := range m.Files {
 		bytes += f.Bytes
 	}
-	var to io.Writer = a.stdout
+	to := a.stdout
 	switch {
 	case output == "-":
 		to = a.stderr
