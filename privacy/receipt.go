@@ -30,7 +30,8 @@ type Receipt struct {
 	// Jobs have an erased record now, and nothing else.
 	Jobs Tally `json:"jobs"`
 	// Objects are photos, masks, images and records, each version and each mark
-	// of deletion on its own.
+	// of deletion on its own. A record that the erased one replaced counts where
+	// the store keeps versions.
 	Objects Tally `json:"objects"`
 	Bytes   int64 `json:"bytes"`
 	// Uploads were never finished; QueueEntries waited or ran.
