@@ -80,6 +80,11 @@ type Device struct {
 	// percent; Temperature is in degrees Celsius.
 	Utilisation *int `json:"utilisation,omitempty"`
 	Temperature *int `json:"temperature,omitempty"`
+	// Loads and Unloads count models since the engine's start, ModelMemory is
+	// what they take now, in bytes.
+	Loads       int64 `json:"loads"`
+	Unloads     int64 `json:"unloads"`
+	ModelMemory int64 `json:"model_memory"`
 }
 
 // BadModel is a model that cannot be used.

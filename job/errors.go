@@ -24,6 +24,14 @@ const (
 	StorageUnavailable Code = "storage_unavailable"
 )
 
+// Codes lists every code.
+func Codes() []Code {
+	return []Code{
+		InvalidJob, UnknownModel, InputMissing, InputInvalid, InputTooLarge, Refused, Expired, OutOfMemory, BadOutput, EngineFailed, Internal,
+		StorageUnavailable,
+	}
+}
+
 // Final reports whether another attempt would fail in the same way, so that
 // the job ends at once.
 func (c Code) Final() bool {

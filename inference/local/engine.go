@@ -183,6 +183,8 @@ func (e *Engine) Status(context.Context) (inference.Status, error) {
 func (d *device) facts() inference.Device {
 	f := d.gauge.facts()
 	f.Device, f.MemoryBudget, f.MemoryBudgetReason = d.info.Device, d.memory.budget, d.why
+	f.Loads, f.Unloads = d.memory.counts()
+	_, f.ModelMemory = d.memory.status()
 	return f
 }
 

@@ -21,6 +21,8 @@ type memory struct {
 
 	mu     sync.Mutex
 	models []*loaded // the last used first
+	// loads and unloads count.
+	loads, unloads int64
 }
 
 // loaded is a model in a device's memory.
@@ -61,17 +63,26 @@ func (m *memory) add(l *loaded) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.models = slices.Insert(m.models, 0, l)
+	m.loads++
 }
 
 // drop frees a model.
 func (m *memory) drop(l *loaded) error {
 	m.mu.Lock()
 	m.models = slices.DeleteFunc(m.models, func(o *loaded) bool { return o == l })
+	m.unloads++
 	m.mu.Unlock()
 	if err := l.pipeline.Close(); err != nil {
 		return fmt.Errorf("unload model %s: %w", l.name, err)
 	}
 	return nil
+}
+
+// counts are how often models were loaded and unloaded.
+func (m *memory) counts() (loads, unloads int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.loads, m.unloads
 }
 
 // room is what the named model may take, if every other goes that may go; below

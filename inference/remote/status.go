@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"maps"
 	"reflect"
 	"slices"
 
@@ -27,6 +28,8 @@ type DeviceStatus struct {
 	// Restarts are all, Failures those in a row that were of no use.
 	Restarts int `json:"restarts"`
 	Failures int `json:"failures"`
+	// Ends are the ends of its children by reason.
+	Ends map[End]int `json:"ends,omitempty"`
 	// Error is how the last child ended.
 	Error string `json:"error,omitempty"`
 }
@@ -40,6 +43,7 @@ func (p *Pool) Health() []DeviceStatus {
 	p.look(func() {
 		for i, s := range p.devices {
 			d := DeviceStatus{Device: s.device, State: s.state(), Restarts: max(s.starts-1, 0), Failures: s.failures}
+			d.Ends = maps.Clone(s.ends)
 			if s.last != nil {
 				d.Error = s.last.Error()
 			}

@@ -45,6 +45,38 @@ type supervisor struct {
 	failures int      // in a row
 	starts   int
 	last     error // how the last child ended
+	ends     map[End]int
+}
+
+// End is why a child ended.
+type End string
+
+// The ends of children.
+const (
+	Crashed  End = "crashed"      // by itself, or killed by somebody
+	Hung     End = "hung"         // it said nothing for too long
+	Useless  End = "broken"       // its device was lost, or ONNX Runtime with it
+	Recycled End = "recycled"     // it had too much memory
+	Unborn   End = "start_failed" // it never was ready
+)
+
+// Ends lists every end.
+func Ends() []End { return []End{Crashed, Hung, Useless, Recycled, Unborn} }
+
+func endOf(p *process, err error) End {
+	_, hung := errors.AsType[*hang](err)
+	switch {
+	case p == nil || p.slots == 0:
+		return Unborn
+	case p.retiring:
+		return Recycled
+	case hung || errors.Is(err, errNoPulse):
+		return Hung
+	case p.broken || errors.Is(err, errBroken):
+		return Useless
+	default:
+		return Crashed
+	}
 }
 
 func (s *supervisor) state() State {
@@ -158,6 +190,10 @@ func (s *supervisor) account(p *process, err error) (wait time.Duration, hopeles
 	var retired bool
 	s.pool.change(func() {
 		s.last = err
+		if s.ends == nil {
+			s.ends = map[End]int{}
+		}
+		s.ends[endOf(p, err)]++
 		retired = p != nil && p.retiring
 		useful := p != nil && !p.broken && (p.worked || retired || time.Since(p.started) > quiet)
 		if useful {
