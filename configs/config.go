@@ -33,7 +33,8 @@ type Config struct {
 
 	Retention Retention `mapstructure:"retention"`
 
-	HTTP HTTP `mapstructure:"http"`
+	HTTP    HTTP    `mapstructure:"http"`
+	Tracing Tracing `mapstructure:"tracing"`
 }
 
 // Log says what is logged, and how.
@@ -169,7 +170,15 @@ type SafetyPrompt struct {
 
 // HTTP serves metrics and health.
 type HTTP struct {
-	Address string `mapstructure:"address"` // host:port; empty: off
+	Address      string `mapstructure:"address"`       // host:port; empty: off
+	PprofAddress string `mapstructure:"pprof_address"` // the same, of the loopback
+}
+
+// Tracing sends spans to a receiver of OTLP over HTTP.
+type Tracing struct {
+	Endpoint       string  `mapstructure:"endpoint"` // a URL; empty: off
+	Sample         float64 `mapstructure:"sample"`   // 0 to 1
+	AllowPlaintext bool    `mapstructure:"allow_plaintext"`
 }
 
 // Default returns the configuration of a worker that was told nothing. It
@@ -197,7 +206,8 @@ func Default() Config {
 		// job has deleted, and records of jobs that made nothing, go by themselves.
 		Retention: Retention{Inputs: 7 * 24 * time.Hour, Failed: 30 * 24 * time.Hour},
 
-		HTTP: HTTP{Address: "127.0.0.1:9464"},
+		HTTP:    HTTP{Address: "127.0.0.1:9464"},
+		Tracing: Tracing{Sample: 1},
 	}
 }
 

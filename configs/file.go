@@ -161,6 +161,8 @@ func decode(typ reflect.Type, node *yaml.Node) (any, error) {
 		return nil, errors.New("must be true or false")
 	case typ.Kind() == reflect.Int && tag != "!!int":
 		return nil, errors.New("must be a whole number")
+	case typ.Kind() == reflect.Float64 && tag != "!!int" && tag != "!!float":
+		return nil, errors.New("must be a number")
 	}
 	return parse(typ, node.Value)
 }

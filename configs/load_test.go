@@ -35,6 +35,7 @@ var other = map[string]string{
 	"limits.prompt_length": "1000", "limits.input_bytes": "5MiB", "limits.input_pixels": "12000000", "limits.input_side": "8192",
 	"job.max_attempts": "5", "job.timeout": "45s", "job.shutdown_grace": "30s", "job.status_ttl": "1h30m",
 	"record.prompt": "full", "mark.enabled": "false", "mark.system": "Pictures of Example", "http.address": ":9999",
+	"http.pprof_address": "127.0.0.1:6060", "tracing.endpoint": "http://127.0.0.1:4318", "tracing.sample": "0.25", "tracing.allow_plaintext": "true",
 	"privacy.subject_key": "of thirty-two characters at least", "privacy.receipt_key": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
 	"retention.inputs": "24h", "retention.results": "8760h", "retention.failed": "48h",
 	"safety.prompt.policy": "block", "safety.prompt.list": "words.txt",

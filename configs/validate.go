@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/x509"
 	"maps"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -66,6 +67,10 @@ func (c Config) validate(sources Sources, problems *Problems, needs []Need) {
 	if c.HTTP.Address != "" && !isAddress(c.HTTP.Address) && !strings.HasPrefix(c.HTTP.Address, ":") {
 		check.wrong("http.address", "must be host:port, or empty for none")
 	}
+	if at := c.HTTP.PprofAddress; at != "" && (!isAddress(at) || !isLoopback(at)) {
+		check.wrong("http.pprof_address", "must be host:port of the loopback, such as 127.0.0.1:6060, or empty for none")
+	}
+	check.tracing(c.Tracing)
 }
 
 // printable reports whether a text is one line that shows as it is.
@@ -98,6 +103,21 @@ func (c checker) retention(r Retention) {
 		if class.value != 0 {
 			within(c, class.key, class.value, class.low, 100*365*24*time.Hour)
 		}
+	}
+}
+
+func (c checker) tracing(t Tracing) {
+	within(c, "tracing.sample", t.Sample, 0, 1)
+	if t.Endpoint == "" {
+		return
+	}
+	u, err := url.Parse(t.Endpoint)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || !isPort(u.Port(), true) ||
+		u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		c.wrong("tracing.endpoint", "must be http://host:port or https://host:port, with or without a path")
+	case u.Scheme == "http" && !isLoopback(u.Host) && !t.AllowPlaintext:
+		c.wrong("tracing.endpoint", needsPlaintext, "tracing.allow_plaintext")
 	}
 }
 

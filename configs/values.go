@@ -101,6 +101,12 @@ func parse(typ reflect.Type, text string) (any, error) {
 			return nil, errors.New("must be a whole number")
 		}
 		return number, nil
+	case reflect.TypeFor[float64]():
+		number, err := strconv.ParseFloat(text, 64)
+		if err != nil || math.IsNaN(number) {
+			return nil, errors.New("must be a number")
+		}
+		return number, nil
 	case reflect.TypeFor[time.Duration]():
 		duration, err := time.ParseDuration(text)
 		if err != nil {

@@ -86,7 +86,9 @@ func (c *Consumer) deliver(ctx context.Context, d *delivery) verdict {
 		return verdict{action: retry, reason: job.AsError(err)}
 	}
 	failpoint.Hit(failpoint.AttemptBegun)
-	c.observe(func(o Observer) { work = o.Began(work, d.queue, d.headers) })
+	if o := c.opts.Observer; o != nil {
+		work = o.Began(work, d.queue, d.headers)
+	}
 	v := c.try(work, d)
 	if v.action == refuse {
 		v = c.refuse(work, d, v.reason)
@@ -218,7 +220,7 @@ func (c *Consumer) settle(work context.Context, d *delivery, v verdict) {
 		if err := c.attempts.forget(ctx, d.id); err != nil {
 			log.Debug("attempts not forgotten; they expire", "error", err)
 		}
-		logEnd(log, end)
+		logEnd(work, log, end)
 		return
 	case retry:
 		if v.reason.Passing() {

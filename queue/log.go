@@ -49,7 +49,7 @@ func logRetry(log *slog.Logger, v verdict) {
 
 // logEnd tells of a job's end: all that matters to whoever looks for what took
 // so long or went wrong, and nothing of what the job was about.
-func logEnd(log *slog.Logger, e End) {
+func logEnd(ctx context.Context, log *slog.Logger, e End) {
 	attrs := []slog.Attr{slog.String("state", string(e.Outcome.State)), slog.String("code", string(e.Code))}
 	add := func(known bool, attr slog.Attr) {
 		if known {
@@ -83,5 +83,5 @@ func logEnd(log *slog.Logger, e End) {
 		}
 		add(len(timings) > 0, slog.Group("timings_ms", timings...))
 	}
-	log.LogAttrs(context.Background(), slog.LevelInfo, "job ended", attrs...)
+	log.LogAttrs(ctx, slog.LevelInfo, "job ended", attrs...)
 }

@@ -113,7 +113,7 @@ func (t *Tracer) begin(ctx context.Context, name, traceparent string) context.Co
 		return ctx
 	}
 	parent := propagator.Extract(ctx, propagation.MapCarrier{"traceparent": traceparent})
-	ctx, _ = t.tracer.Start(parent, "job", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(attribute.String("queue", name)))
+	ctx, _ = t.tracer.Start(parent, "job", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(attribute.String("queue", name))) //nolint:spancheck // end ends it
 	return ctx
 }
 
@@ -169,8 +169,8 @@ func (t *Tracer) span(ctx context.Context, name string) (_ context.Context, end 
 	if t == nil || !trace.SpanContextFromContext(ctx).IsValid() {
 		return ctx, func(string) {}
 	}
-	ctx, span := t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient))
-	return ctx, func(problem string) {
+	ctx, span := t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient)) //nolint:spancheck // whoever opens it ends it
+	return ctx, func(problem string) {                                               //nolint:spancheck // as above
 		if problem != "" {
 			span.SetStatus(codes.Error, problem)
 		}
@@ -190,8 +190,9 @@ type carrier struct{ next http.RoundTripper }
 
 func (c carrier) RoundTrip(r *http.Request) (*http.Response, error) {
 	if trace.SpanContextFromContext(r.Context()).IsValid() {
-		r = r.Clone(r.Context())
-		propagator.Inject(r.Context(), propagation.HeaderCarrier(r.Header))
+		ctx := r.Context()
+		r = r.Clone(ctx)
+		propagator.Inject(ctx, propagation.HeaderCarrier(r.Header))
 	}
 	return c.next.RoundTrip(r)
 }

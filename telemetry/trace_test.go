@@ -146,7 +146,7 @@ func TestTransport(t *testing.T) {
 	client := &http.Client{Transport: tracer.Transport(http.DefaultTransport)}
 	ctx := tracing(tracer).Began(t.Context(), "batch", headers("01"))
 	for _, ctx := range []context.Context{ctx, t.Context()} {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL, nil)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL, http.NoBody)
 		if err != nil {
 			t.Fatal(err)
 		}

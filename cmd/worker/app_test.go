@@ -60,7 +60,7 @@ type program struct {
 
 func newProgram(t *testing.T, environ ...string) *program {
 	t.Helper()
-	return &program{t: t, environ: append([]string{"IMGUS_ENGINE_LIBRARY=" + testservices.ONNXRuntime(t)}, environ...)}
+	return &program{t: t, environ: append([]string{"IMGUS_ENGINE_LIBRARY=" + testservices.ONNXRuntime(t), "IMGUS_HTTP_ADDRESS="}, environ...)}
 }
 
 // run runs a command to its end.

@@ -8,7 +8,9 @@ import (
 	"maps"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -81,7 +83,9 @@ func (e *enqueuer) run(cmd *cobra.Command) error {
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 	defer stop()
-	client, err := queue.NewClient(queue.ClientOptions{Connection: connection(e.config.Redis), StatusTTL: e.config.Job.StatusTTL})
+	client, err := queue.NewClient(queue.ClientOptions{
+		Connection: connection(e.config.Redis), StatusTTL: e.config.Job.StatusTTL, Headers: func(context.Context) map[string]string { return e.app.trace() },
+	})
 	if err != nil {
 		return err
 	}
@@ -99,6 +103,19 @@ func (e *enqueuer) run(cmd *cobra.Command) error {
 	}
 	return e.app.follow(ctx, client, bucket, j.ID)
 }
+
+// trace is the trace context that the command was started in, if any, by the
+// variable that tools for shells use.
+func (a *app) trace() map[string]string {
+	for _, entry := range a.environ {
+		if value, ok := strings.CutPrefix(entry, "TRACEPARENT="); ok && traceparent.MatchString(value) {
+			return map[string]string{"traceparent": value}
+		}
+	}
+	return nil
+}
+
+var traceparent = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
 
 // check refuses flags that contradict each other.
 func (e *enqueuer) check(cmd *cobra.Command) error {

@@ -15,7 +15,7 @@ import (
 	"github.com/imgus/worker/janitor"
 	"github.com/imgus/worker/processor"
 	"github.com/imgus/worker/queue"
-	"github.com/imgus/worker/storage"
+	"github.com/imgus/worker/telemetry"
 )
 
 func (a *app) runCommand() *cobra.Command {
@@ -40,18 +40,25 @@ program within two seconds.`,
 
 func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 	log := a.logger(c.Log)
-	opened, err := openBucket(c.Storage)
+	seen, err := a.observe(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	defer seen.close()
+	opened, err := openBucketThrough(c.Storage, seen.tracer.Transport)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, opened.Close()) }()
-	bucket := storage.Watch(opened, storage.WatchOptions{Log: log})
+	bucket := seen.storage(opened)
 	// Before the signals are set: CUDA replaces Go's handlers when it starts.
 	engine, err := a.startEngine(ctx, c, c.Engine.Isolate, "", log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
+	seen.engine(engine)
+	defer seen.close() // nobody asks an engine that is closed
 	warmUps, err := warmUps(c.Engine)
 	if err != nil {
 		return err
@@ -61,6 +68,7 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 			log.Error("model not warmed up", "model", w.Model, "error", err)
 		}
 	}
+	seen.warm.Store(true)
 	guard, err := guard(c.Safety)
 	if err != nil {
 		return err
@@ -74,10 +82,12 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 		Connection: connection(c.Redis), Queues: c.Queues, Concurrency: engine.Slots(), Capacity: engine.Capacity, MaxAttempts: c.Job.MaxAttempts,
 		Timeout: c.Job.Timeout, ShutdownGrace: c.Job.ShutdownGrace, StatusTTL: c.Job.StatusTTL, Limits: limits(c.Limits),
 		Handler: handler, Gate: bucket.Away, Log: log, Version: version, About: a.about(c, engine),
+		Observer: telemetry.Jobs{Metrics: seen.metrics, Tracer: seen.tracer},
 	})
 	if err != nil {
 		return err
 	}
+	seen.queue(consumer)
 	ctx, stop := untilStopped(ctx, consumer.Hurry)
 	defer stop()
 	if err := bucket.Await(ctx); err != nil {
@@ -92,7 +102,7 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 		janitor.New(janitor.Options{Bucket: bucket, Retention: retention(c.Retention), Log: log}).Run(ctx)
 	})
 	background.Go(func() {
-		(&reloader{app: a, config: c, processor: handler, consumer: consumer, log: log}).run(beside) //nolint:contextcheck // reading a file needs none
+		(&reloader{app: a, config: c, processor: handler, consumer: consumer, log: log}).run(beside)
 	})
 	err = consumer.Run(ctx)
 	stop() // also when the consumer ended by itself

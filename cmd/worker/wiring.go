@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -154,13 +155,16 @@ type bucket interface {
 }
 
 // openBucket opens the configured storage.
-func openBucket(c configs.Storage) (bucket, error) {
+func openBucket(c configs.Storage) (bucket, error) { return openBucketThrough(c, nil) }
+
+// openBucketThrough is openBucket with something between it and the network.
+func openBucketThrough(c configs.Storage, between func(http.RoundTripper) http.RoundTripper) (bucket, error) {
 	if c.Kind == "directory" {
 		return directory.Open(filepath.Join(c.Directory, filepath.FromSlash(c.Prefix)))
 	}
 	return s3.Open(s3.Options{
 		Endpoint: c.Endpoint, Region: c.Region, Bucket: c.Bucket, Prefix: c.Prefix,
-		AccessKey: secret(c.AccessKey), SecretKey: secret(c.SecretKey), TLS: c.TLS, CAFile: c.CAFile,
+		AccessKey: secret(c.AccessKey), SecretKey: secret(c.SecretKey), TLS: c.TLS, CAFile: c.CAFile, Between: between,
 	})
 }
 

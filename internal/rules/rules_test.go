@@ -199,6 +199,8 @@ var homes = map[string]string{
 	"github.com/hibiken/asynq":          "queue",
 	"github.com/redis/go-redis":         "queue",
 	"github.com/minio/minio-go":         "storage/s3",
+	"github.com/prometheus":             "telemetry",
+	"go.opentelemetry.io":               "telemetry",
 	"github.com/yalue/onnxruntime_go":   "inference/onnx",
 	"github.com/NVIDIA/go-nvml":         "inference/nvml",
 	"github.com/disintegration/imaging": "imaging",

@@ -27,6 +27,9 @@ type Options struct {
 	TLS    bool
 	CAFile string // PEM; with it, no other authority is trusted
 
+	// Between, if not nil, stands between the bucket and the network.
+	Between func(http.RoundTripper) http.RoundTripper
+
 	// Timeout bounds one operation; 0 is two minutes. List has no bound as a
 	// whole, each of its pages has.
 	Timeout time.Duration
@@ -57,10 +60,14 @@ func Open(opts Options) (*Bucket, error) {
 	if opts.Region == "" {
 		opts.Region = "us-east-1"
 	}
+	var network http.RoundTripper = markTelling{transport}
+	if opts.Between != nil {
+		network = opts.Between(network)
+	}
 	open := func(tries int) (*minio.Core, error) {
 		return minio.NewCore(opts.Endpoint, &minio.Options{
 			Creds: credentials.NewStaticV4(opts.AccessKey, opts.SecretKey, ""), Secure: opts.TLS, Region: opts.Region,
-			Transport: markTelling{transport}, MaxRetries: tries,
+			Transport: network, MaxRetries: tries,
 		})
 	}
 	if b.client, err = open(tries); err != nil {
