@@ -98,7 +98,7 @@ func TestGPU(t *testing.T) {
 	want := inference.Device{
 		Device: "cuda:0", Name: "A card", UUID: "GPU-1", MemoryTotal: 800 * mib, MemoryUsed: 10 * mib,
 		MemoryBudget: 400 * mib, MemoryBudgetReason: "automatic: 800.0 MiB that there are, but for 400.0 MiB",
-		Utilisation: new(7), Temperature: new(60),
+		Utilisation: new(7), Temperature: new(60), Loads: 1, ModelMemory: s.MemoryUsed,
 	}
 	if diff := cmp.Diff([]inference.Device{want}, s.Devices); diff != "" {
 		t.Error(diff)

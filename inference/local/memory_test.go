@@ -41,6 +41,8 @@ func TestLeastRecentlyUsedGoesFirst(t *testing.T) {
 	}
 	if s, _ := b.Status(t.Context()); s.MemoryUsed != 6*mib || s.MemoryBudget != 7*mib || s.Slots != 1 || s.Busy != 0 {
 		t.Errorf("status is %+v", s)
+	} else if d := s.Devices[0]; d.Loads != 4 || d.Unloads != 2 || d.ModelMemory != 6*mib {
+		t.Errorf("the device is %+v", d)
 	}
 }
 
