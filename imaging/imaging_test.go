@@ -22,6 +22,17 @@ type golden struct {
 		From, To [2]int
 		SHA256   string
 	}
+	Filtered []struct {
+		Filter   string
+		From, To [2]int
+		SHA256   string
+	}
+	Recompressed []struct {
+		Picture string
+		Size    [2]int
+		Quality int
+		SHA256  string
+	}
 	Decoded []struct {
 		Name string
 		File []byte

@@ -5,23 +5,40 @@ import (
 	"math"
 )
 
-// Resize scales src to w x h pixels by Pillow's LANCZOS filter, equal to it in
+// Filter is one of Pillow's resampling filters.
+type Filter struct {
+	support float64
+	weight  func(x float64) float64
+}
+
+// The filters, by Pillow's names.
+var (
+	Box      = Filter{0.5, box}
+	Bilinear = Filter{1, triangle}
+	Bicubic  = Filter{2, cubic}
+	Lanczos  = Filter{3, func(x float64) float64 { return window(x, 3) }}
+)
+
+// Resize scales src by Pillow's LANCZOS filter: see ResizeBy.
+func Resize(src *image.NRGBA, w, h int) *image.NRGBA { return ResizeBy(src, w, h, Lanczos) }
+
+// ResizeBy scales src to w x h pixels by one of Pillow's filters, equal to it in
 // every pixel (ImagingResample of Resample.c): two passes, each rounded to 8
 // bits, with weights in 22-bit fixed point. Src counts as opaque; w and h must be
 // at least 1. The same size gives src itself.
-func Resize(src *image.NRGBA, w, h int) *image.NRGBA {
+func ResizeBy(src *image.NRGBA, w, h int, f Filter) *image.NRGBA {
 	size := src.Rect.Size()
 	rows := func(src *image.NRGBA) *image.NRGBA {
 		if w == size.X {
 			return src
 		}
-		return resizeRows(src, lanczos(size.X, w))
+		return resizeRows(src, f.taps(size.X, w))
 	}
 	columns := func(src *image.NRGBA) *image.NRGBA {
 		if h == size.Y {
 			return src
 		}
-		return resizeColumns(src, lanczos(size.Y, h))
+		return resizeColumns(src, f.taps(size.Y, h))
 	}
 	// Pillow 13 takes the columns first where the height loses far more than the
 	// width; earlier versions never do, which rounds a few pixels otherwise.
@@ -50,12 +67,11 @@ type taps struct {
 	weights []int32
 }
 
-// lanczos mirrors precompute_coeffs and normalize_coeffs_8bpc.
-func lanczos(in, out int) []taps {
-	const lobes = 3
+// taps mirrors precompute_coeffs and normalize_coeffs_8bpc.
+func (f Filter) taps(in, out int) []taps {
 	scale := float64(in) / float64(out)
 	stretch := max(scale, 1)
-	support := lobes * stretch
+	support := f.support * stretch
 	step := 1 / stretch
 
 	all := make([]taps, out)
@@ -68,7 +84,7 @@ func lanczos(in, out int) []taps {
 		weights = weights[:0]
 		sum := 0.0
 		for x := first; x < end; x++ {
-			w := window(float64((float64(x)-center+0.5)*step), lobes)
+			w := f.weight(float64((float64(x) - center + 0.5) * step))
 			weights = append(weights, w)
 			sum += w
 		}
@@ -81,6 +97,27 @@ func lanczos(in, out int) []taps {
 		}
 	}
 	return all
+}
+
+func box(x float64) float64 {
+	if x > -0.5 && x <= 0.5 {
+		return 1
+	}
+	return 0
+}
+
+func triangle(x float64) float64 { return max(1-math.Abs(x), 0) }
+
+func cubic(x float64) float64 {
+	const a = -0.5
+	switch x = math.Abs(x); {
+	case x < 1:
+		return float64(float64(float64(float64((a+2)*x)-(a+3))*x)*x) + 1
+	case x < 2:
+		return float64(float64(float64(float64(float64(float64(x-5)*x)+8)*x)-4) * a)
+	default:
+		return 0
+	}
 }
 
 // window is the Lanczos function, sinc(x) sinc(x/a) inside of [-a, a).

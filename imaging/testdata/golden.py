@@ -38,6 +38,20 @@ def resized():
             out = Image.fromarray(picture(w, h)).resize((to_w, to_h), Image.Resampling.LANCZOS)
             yield {"picture": name, "from": [w, h], "to": [to_w, to_h], "sha256": hashlib.sha256(out.tobytes()).hexdigest()}
 
+def filtered():
+    for name in "BOX", "BILINEAR", "BICUBIC":
+        for w, h, to_w, to_h in SIZES[::3]:
+            out = Image.fromarray(noise(w, h)).resize((to_w, to_h), Image.Resampling[name])
+            yield {"filter": name, "from": [w, h], "to": [to_w, to_h], "sha256": hashlib.sha256(out.tobytes()).hexdigest()}
+
+def recompressed():
+    """What PIL reads in the JPEG that it wrote."""
+    for name, picture in PICTURES.items():
+        for w, h in (16, 16), (224, 224), (1, 1), (17, 9), (9, 17), (31, 33), (64, 48):
+            for quality in 1, 30, 75, 95, 100:
+                out = Image.open(io.BytesIO(saved(Image.fromarray(picture(w, h)), "JPEG", quality=quality)))
+                yield {"picture": name, "size": [w, h], "quality": quality, "sha256": hashlib.sha256(out.tobytes()).hexdigest()}
+
 # --- files -------------------------------------------------------------------
 
 def scene(w, h):
@@ -283,6 +297,8 @@ def coloured():
 
 golden = {
     "resized": list(resized()),
+    "filtered": list(filtered()),
+    "recompressed": list(recompressed()),
     "decoded": list(decoded()),
     "marked": [{"name": n, "file": b64(f)} for n, f in marked()],
     "coloured": list(coloured()),
