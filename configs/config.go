@@ -160,12 +160,20 @@ type Retention struct {
 // Safety is what is checked of jobs.
 type Safety struct {
 	Prompt SafetyPrompt `mapstructure:"prompt"`
+	Image  SafetyImage  `mapstructure:"image"`
 }
 
 // SafetyPrompt holds prompts against a list.
 type SafetyPrompt struct {
 	Policy string `mapstructure:"policy"` // off, flag, block
 	List   string `mapstructure:"list"`   // a file
+}
+
+// SafetyImage has a classifier look at pictures.
+type SafetyImage struct {
+	Model  string `mapstructure:"model"`  // a classifier's folder
+	Input  string `mapstructure:"input"`  // off, flag, block
+	Output string `mapstructure:"output"` // off, flag, block
 }
 
 // HTTP serves metrics and health.
@@ -201,7 +209,7 @@ func Default() Config {
 		Job:    Job{MaxAttempts: 3, Timeout: 10 * time.Minute, ShutdownGrace: 2 * time.Minute, StatusTTL: 24 * time.Hour},
 		Record: Record{Prompt: "none"},
 		Mark:   Mark{Enabled: true, System: "imgus"},
-		Safety: Safety{Prompt: SafetyPrompt{Policy: "off"}},
+		Safety: Safety{Prompt: SafetyPrompt{Policy: "off"}, Image: SafetyImage{Input: "off", Output: "off"}},
 		// Results are the app's to delete, by erasure or by a setting; photos that no
 		// job has deleted, and records of jobs that made nothing, go by themselves.
 		Retention: Retention{Inputs: 7 * 24 * time.Hour, Failed: 30 * 24 * time.Hour},

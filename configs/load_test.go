@@ -39,6 +39,7 @@ var other = map[string]string{
 	"privacy.subject_key": "of thirty-two characters at least", "privacy.receipt_key": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
 	"retention.inputs": "24h", "retention.results": "8760h", "retention.failed": "48h",
 	"safety.prompt.policy": "block", "safety.prompt.list": "words.txt",
+	"safety.image.model": "/classifier", "safety.image.input": "flag", "safety.image.output": "block",
 }
 
 // company names what must be set along with a key for the whole to be valid.
@@ -49,6 +50,8 @@ var company = map[string][]string{
 	"storage.access_key":       {"storage.secret_key"},
 	"storage.secret_key":       {"storage.access_key"},
 	"safety.prompt.policy":     {"safety.prompt.list"},
+	"safety.image.input":       {"safety.image.model"},
+	"safety.image.output":      {"safety.image.model"},
 }
 
 func variable(key string) string {

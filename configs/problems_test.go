@@ -88,6 +88,8 @@ func TestProblems(t *testing.T) {
 		"mark":                {file: "mark: {system: \"two\\nlines\"}", key: "mark.system", message: "printable"},
 		"safety policy":       {file: "safety: {prompt: {policy: refuse}}", key: "safety.prompt.policy", message: "must be off or flag or block"},
 		"safety list":         {file: "safety: {prompt: {policy: flag}}", key: "safety.prompt.list", message: "must be set"},
+		"picture policy":      {file: "safety: {image: {output: 'on'}}", key: "safety.image.output", message: "must be off or flag or block"},
+		"safety classifier":   {file: "safety: {image: {input: block}}", key: "safety.image.model", message: "must be set: safety.image.input is block"},
 		"record":              {file: "record: {prompt: some}", key: "record.prompt", message: "none or full"},
 		"subject key":         {file: "privacy: {subject_key: short}", key: "privacy.subject_key", message: "at least 32 characters"},
 		"receipt key":         {file: "privacy: {receipt_key: nonsense}", key: "privacy.receipt_key", message: "Ed25519"},

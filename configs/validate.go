@@ -310,9 +310,16 @@ func (c checker) limits(l Limits) {
 }
 
 func (c checker) safety(s Safety) {
-	c.oneOf("safety.prompt.policy", s.Prompt.Policy, "off", "flag", "block")
-	if on := s.Prompt.Policy == "flag" || s.Prompt.Policy == "block"; on && s.Prompt.List == "" {
-		c.wrong("safety.prompt.list", "must be set: safety.prompt.policy is %s", s.Prompt.Policy)
+	on := func(policy string) bool { return policy == "flag" || policy == "block" }
+	for _, check := range []struct{ key, policy, needs, value string }{
+		{"safety.prompt.policy", s.Prompt.Policy, "safety.prompt.list", s.Prompt.List},
+		{"safety.image.input", s.Image.Input, "safety.image.model", s.Image.Model},
+		{"safety.image.output", s.Image.Output, "safety.image.model", s.Image.Model},
+	} {
+		c.oneOf(check.key, check.policy, "off", "flag", "block")
+		if on(check.policy) && check.value == "" {
+			c.wrong(check.needs, "must be set: %s is %s", check.key, check.policy)
+		}
 	}
 }
 

@@ -31,6 +31,7 @@ report() {
 provide IMGUS_ENGINE_LIBRARY onnxruntime.sh "ONNX Runtime"
 provide IMGUS_TEST_REDIS_SERVER redis.sh "a Redis server"
 provide IMGUS_TEST_VERSITYGW versitygw.sh "an S3 server"
+provide IMGUS_TEST_OPENNSFW opennsfw.sh "an image classifier"
 provide IMGUS_TEST_EXIFTOOL exiftool.sh exiftool
 
 # With everything there, nothing may be skipped.

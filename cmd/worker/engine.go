@@ -21,6 +21,7 @@ import (
 // engine is what makes images, in this process or in others.
 type engine interface {
 	inference.Host
+	inference.Classifier
 	Devices() []string
 	Slots() int
 	// Capacity is how many jobs the devices that can be used now work on at once.
@@ -47,8 +48,10 @@ type engineConfig struct {
 	Library string `json:"library"`
 	// Models is the catalogue's folder; Model is the folder of the only model,
 	// if set.
-	Models       string            `json:"models"`
-	Model        string            `json:"model,omitempty"`
+	Models string `json:"models"`
+	Model  string `json:"model,omitempty"`
+	// Classifier is the folder of the classifier of pictures, if there is one.
+	Classifier   string            `json:"classifier,omitempty"`
 	Threads      int               `json:"threads"`
 	CUDA         map[string]string `json:"cuda,omitempty"`
 	MemoryBudget int64             `json:"memory_budget"`
@@ -121,9 +124,13 @@ func (a *app) engineProcess(ctx context.Context, device onnx.Device) error {
 			if err != nil {
 				return nil, err
 			}
+			classifier, err := openClassifier(c.Classifier)
+			if err != nil {
+				return nil, err
+			}
 			return local.Open(local.Options{
 				Library: c.Library, Devices: []string{string(device)}, Threads: c.Threads, CUDA: c.CUDA, MemoryBudget: c.MemoryBudget,
-				Tiling: c.VAETiling, Catalogue: catalogue, Limits: c.Limits, Worker: version, Mark: c.Mark, Log: log,
+				Tiling: c.VAETiling, Catalogue: catalogue, Classifier: classifier, Limits: c.Limits, Worker: version, Mark: c.Mark, Log: log,
 			})
 		},
 	}
@@ -148,7 +155,7 @@ func (a *app) openPool(ctx context.Context, c configs.Config, model string, log 
 		return nil, err
 	}
 	config := engineConfig{
-		Library: library, Models: c.Models.Directory, Model: model, Threads: c.Engine.Threads, CUDA: c.Engine.CUDA,
+		Library: library, Models: c.Models.Directory, Model: model, Classifier: classifierFolder(c.Safety), Threads: c.Engine.Threads, CUDA: c.Engine.CUDA,
 		MemoryBudget: int64(c.Engine.MemoryBudget), VAETiling: c.Engine.VAETiling, Limits: limits(c.Limits), Mark: markName(c.Mark),
 	}
 	pool, err := remote.Open(remote.Options{ //nolint:contextcheck // the engines outlive the opening

@@ -93,7 +93,7 @@ func (a *app) newGenerator(ctx context.Context, flags *jobFlags, output string, 
 	if err != nil {
 		return nil, err
 	}
-	guard, err := guard(c.Safety)
+	checks, err := openChecks(c.Safety)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (a *app) newGenerator(ctx context.Context, flags *jobFlags, output string, 
 	if err != nil {
 		return nil, err
 	}
-	return &generator{app: a, engine: engine, record: recorder(c.Record), guard: guard, verify: verifier(c.Mark), output: output}, nil
+	return &generator{app: a, engine: engine, record: recorder(c.Record), guard: checks.guard(engine), verify: verifier(c.Mark), output: output}, nil
 }
 
 // onlyModel is the folder that --model gave, whose model then goes by its name;

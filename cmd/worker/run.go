@@ -51,6 +51,10 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 	}
 	defer func() { err = errors.Join(err, opened.Close()) }()
 	bucket := seen.storage(opened)
+	checks, err := openChecks(c.Safety)
+	if err != nil {
+		return err
+	}
 	// Before the signals are set: CUDA replaces Go's handlers when it starts.
 	engine, err := a.startEngine(ctx, c, c.Engine.Isolate, "", log)
 	if err != nil {
@@ -69,13 +73,8 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 		}
 	}
 	seen.warm.Store(true)
-	guard, err := guard(c.Safety)
-	if err != nil {
-		return err
-	}
-
 	handler := processor.New(processor.Options{
-		Bucket: bucket, Engine: engine, Limits: limits(c.Limits), Record: recorder(c.Record), Guard: guard, Verify: verifier(c.Mark), Log: log,
+		Bucket: bucket, Engine: engine, Limits: limits(c.Limits), Record: recorder(c.Record), Guard: checks.guard(engine), Verify: verifier(c.Mark), Log: log,
 		SubjectKey: []byte(secret(c.Privacy.SubjectKey)),
 	})
 	consumer, err := queue.NewConsumer(queue.Options{

@@ -4,20 +4,68 @@ import (
 	"fmt"
 
 	"github.com/imgus/worker/configs"
+	"github.com/imgus/worker/inference"
+	"github.com/imgus/worker/models"
 	"github.com/imgus/worker/processor"
 	"github.com/imgus/worker/safety"
 )
 
-// guard makes the configured checks; nil where there are none. What they need is
-// read here, so that a worker whose checks cannot run does not start.
-func guard(c configs.Safety) (processor.Guard, error) {
-	o := safety.Options{Prompt: safety.Policy(c.Prompt.Policy)}
-	if o.Prompt == safety.Off {
-		return nil, nil
+// checks are the configured safety checks and what they need.
+type checks struct {
+	options    safety.Options
+	classifier *models.Classifier
+}
+
+// openChecks reads what the configured checks need, so that a worker whose checks
+// cannot run does not start.
+func openChecks(c configs.Safety) (checks, error) {
+	k := checks{options: safety.Options{
+		Prompt: safety.Policy(c.Prompt.Policy), Input: safety.Policy(c.Image.Input), Output: safety.Policy(c.Image.Output),
+	}}
+	wrong := func(key string, err error) (checks, error) {
+		return k, &exitError{status: exitConfig, err: fmt.Errorf("%s: %w", key, err)}
 	}
 	var err error
-	if o.List, err = safety.ReadList(c.Prompt.List); err != nil {
-		return nil, &exitError{status: exitConfig, err: fmt.Errorf("safety.prompt.list: %w", err)}
+	if k.options.Prompt != safety.Off {
+		if k.options.List, err = safety.ReadList(c.Prompt.List); err != nil {
+			return wrong("safety.prompt.list", err)
+		}
 	}
-	return safety.New(o), nil
+	if folder := classifierFolder(c); folder != "" {
+		if k.classifier, err = models.OpenClassifier(folder); err != nil {
+			return wrong("safety.image.model", err)
+		}
+		if _, err = k.classifier.Read(); err != nil {
+			return wrong("safety.image.model", err)
+		}
+	}
+	return k, nil
+}
+
+// classifierFolder is where the classifier of pictures is; "" if none is used.
+func classifierFolder(c configs.Safety) string {
+	if c.Image.Input == string(safety.Off) && c.Image.Output == string(safety.Off) {
+		return ""
+	}
+	return c.Image.Model
+}
+
+// openClassifier opens the classifier in a folder; none if it is "".
+func openClassifier(folder string) (*models.Classifier, error) {
+	if folder == "" {
+		return nil, nil
+	}
+	return models.OpenClassifier(folder)
+}
+
+// guard runs the checks; it is nil where there are none.
+func (k checks) guard(engine inference.Classifier) processor.Guard {
+	o := k.options
+	if o.Prompt == safety.Off && k.classifier == nil {
+		return nil
+	}
+	if k.classifier != nil {
+		o.Classifier, o.Thresholds = engine, k.classifier.Thresholds
+	}
+	return safety.New(o)
 }

@@ -91,9 +91,13 @@ func openEngine(c configs.Config, models *models.Catalogue, log *slog.Logger) (*
 	if err != nil {
 		return nil, err
 	}
+	classifier, err := openClassifier(classifierFolder(c.Safety))
+	if err != nil {
+		return nil, err
+	}
 	return local.Open(local.Options{
 		Library: library, Devices: devices(c.Engine.Devices), Threads: c.Engine.Threads, CUDA: c.Engine.CUDA,
-		MemoryBudget: int64(c.Engine.MemoryBudget), Tiling: c.Engine.VAETiling, Catalogue: models, Limits: limits(c.Limits), Worker: version, Mark: markName(c.Mark), Log: log,
+		MemoryBudget: int64(c.Engine.MemoryBudget), Tiling: c.Engine.VAETiling, Catalogue: models, Classifier: classifier, Limits: limits(c.Limits), Worker: version, Mark: markName(c.Mark), Log: log,
 	})
 }
 

@@ -31,6 +31,8 @@ type Options struct {
 	// pixels, so the record says so.
 	Tiling    bool
 	Catalogue *models.Catalogue
+	// Classifier, if not nil, is for Classify. It is loaded onto every device.
+	Classifier *models.Classifier
 	// Limits narrow what jobs may ask for.
 	Limits job.Limits
 	// Worker is this program's version, for the record.
@@ -65,7 +67,9 @@ type device struct {
 	// why says where the budget comes from.
 	why    string
 	broken *brokenModels
-	gauge  gauge
+	// classifier is nil where there is none.
+	classifier *classifier
+	gauge      gauge
 	// measure gives the bytes that the process has of the device; nil where
 	// nobody can tell.
 	measure func() int64
@@ -84,6 +88,9 @@ func Open(o Options) (_ *Engine, err error) {
 	gauges := newGauges(o.Devices)
 	e.closers = append(e.closers, gauges.close)
 	if err := e.start(gauges.of, onnx.CheckDevice); err != nil {
+		return nil, errors.Join(err, e.closeAll())
+	}
+	if err := e.startClassifier(runtime); err != nil {
 		return nil, errors.Join(err, e.closeAll())
 	}
 	return e, nil

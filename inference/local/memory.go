@@ -46,6 +46,13 @@ func newMemory(budget int64) *memory {
 	return &memory{budget: budget, footprints: map[string]*footprint{}, pins: map[string]bool{}}
 }
 
+// reserve takes bytes from the budget for good.
+func (m *memory) reserve(bytes int64) {
+	if m.budget > 0 {
+		m.budget = max(m.budget-bytes, 1)
+	}
+}
+
 // find gives a model that is there, which is then the last used.
 func (m *memory) find(name string) *loaded {
 	m.mu.Lock()

@@ -54,6 +54,18 @@ func (c *client) generate(ctx context.Context, r inference.Request) (*answer, er
 	})
 }
 
+// classify is bounded by what reading a photo may take.
+func (c *client) classify(ctx context.Context, p inference.Picture) (*answer, error) {
+	head, err := encodeLine(pictureFacts{Target: p.Target, Bytes: int64(len(p.Data))})
+	if err != nil {
+		return nil, err
+	}
+	dog := c.clock.watch(&job.Job{}, c.kill)
+	defer dog.stop()
+	dog.enter(job.Progress{Stage: job.StageDecode})
+	return c.exchange(ctx, "/classify", [][]byte{head, p.Data}, dog.enter)
+}
+
 func (c *client) warmUp(ctx context.Context, w inference.WarmUp) (*answer, error) {
 	head, err := encodeLine(w)
 	if err != nil {

@@ -107,7 +107,10 @@ type Pool struct {
 	warm    []inference.WarmUp
 }
 
-var _ inference.Host = (*Pool)(nil)
+var (
+	_ inference.Host       = (*Pool)(nil)
+	_ inference.Classifier = (*Pool)(nil)
+)
 
 // Open starts a child for each device and waits until each is ready or will not
 // be soon: its device is bad, or the child says by its exit status, 78, that it
@@ -175,40 +178,10 @@ func (p *Pool) change(f func()) {
 
 // Generate implements inference.Engine. It waits for a child that is free.
 func (p *Pool) Generate(ctx context.Context, r inference.Request) (*inference.Result, error) {
-	for try := 1; ; try++ {
-		child, err := p.take(ctx, func() *process { return p.best(r.Job.Model) })
-		if err != nil {
-			return nil, err
-		}
-		a, err := child.generate(ctx, r)
-		p.settle(child, a, err)
-		switch {
-		case err == nil:
-			return result(ctx, child, a)
-		case ctx.Err() != nil:
-			return nil, context.Cause(ctx)
-		case errors.Is(err, errNotBegun) && child.exit.Reason == nil && try < tries:
-			// It had died before, which is not the job's fault.
-		case isGone(err):
-			return nil, child.jobError()
-		default:
-			return nil, job.AsError(err)
-		}
-	}
-}
-
-// tries bounds how often a job is given to children that are gone.
-const tries = 5
-
-var errBroken = errors.New("it must be started anew")
-
-// result is what an answer says.
-func result(ctx context.Context, child *process, a *answer) (*inference.Result, error) {
+	child, a, err := p.ask(ctx, r.Job.Model, func(child *process) (*answer, error) { return child.generate(ctx, r) })
 	switch {
-	case a.Cancelled && ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	case a.Error != nil:
-		return nil, a.Error
+	case err != nil:
+		return nil, err
 	case a.result == nil:
 		return nil, job.Wrap(job.EngineFailed, errWire, "the engine gave no result")
 	default:
@@ -217,6 +190,53 @@ func result(ctx context.Context, child *process, a *answer) (*inference.Result, 
 		return a.result, nil
 	}
 }
+
+// Classify implements inference.Classifier. It waits for a child that is free.
+func (p *Pool) Classify(ctx context.Context, picture inference.Picture) (*inference.Classification, error) {
+	_, a, err := p.ask(ctx, "", func(child *process) (*answer, error) { return child.classify(ctx, picture) })
+	switch {
+	case err != nil:
+		return nil, err
+	case a.Classification == nil:
+		return nil, job.Wrap(job.EngineFailed, errWire, "the engine gave no scores")
+	default:
+		return a.Classification, nil
+	}
+}
+
+// ask has a child work, best one that has the model, and gives its answer. The
+// error is a *job.Error, or the cause of ctx.
+func (p *Pool) ask(ctx context.Context, model string, work func(*process) (*answer, error)) (*process, *answer, error) {
+	for try := 1; ; try++ {
+		child, err := p.take(ctx, func() *process { return p.best(model) })
+		if err != nil {
+			return nil, nil, err
+		}
+		a, err := work(child)
+		p.settle(child, a, err)
+		switch {
+		case err == nil && a.Cancelled && ctx.Err() != nil:
+			return nil, nil, context.Cause(ctx)
+		case err == nil && a.Error != nil:
+			return nil, nil, a.Error
+		case err == nil:
+			return child, a, nil
+		case ctx.Err() != nil:
+			return nil, nil, context.Cause(ctx)
+		case errors.Is(err, errNotBegun) && child.exit.Reason == nil && try < tries:
+			// It had died before, which is not the job's fault.
+		case isGone(err):
+			return nil, nil, child.jobError()
+		default:
+			return nil, nil, job.AsError(err)
+		}
+	}
+}
+
+// tries bounds how often a job is given to children that are gone.
+const tries = 5
+
+var errBroken = errors.New("it must be started anew")
 
 // take waits for a child that pick picks and takes a slot of it. settle must
 // follow, when the child has really ended its work.
@@ -288,7 +308,7 @@ func (p *Pool) settle(child *process, a *answer, err error) {
 			child.gone = child.gone || isGone(err)
 			return
 		}
-		child.worked = child.worked || a.result != nil
+		child.worked = child.worked || a.result != nil || a.Classification != nil
 		if a.Models != nil {
 			child.models = a.Models
 		} else if a.result != nil && !child.has(a.result.Model.Name) {

@@ -23,6 +23,7 @@ type server struct {
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /generate", s.generate)
+	mux.HandleFunc("POST /classify", s.classify)
 	mux.HandleFunc("POST /warmup", s.warmUp)
 	mux.HandleFunc("GET /status", s.status)
 	mux.HandleFunc("GET /alive", func(http.ResponseWriter, *http.Request) {})
@@ -50,6 +51,30 @@ func (s *server) generate(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out.result(result, s.models(r.Context()))
+}
+
+func (s *server) classify(w http.ResponseWriter, r *http.Request) {
+	out := &writer{w: w}
+	picture, err := readPicture(r.Body)
+	if err != nil {
+		out.last(line{Error: job.AsError(err), Cause: err.Error(), Cancelled: !errors.Is(err, errWire)})
+		return
+	}
+	defer clear(picture.Data)
+	var c *inference.Classification
+	err = out.during(r.Context(), func(ctx context.Context, _ func(job.Progress)) (err error) {
+		classifier, ok := s.engine.(inference.Classifier)
+		if !ok {
+			return job.Errorf(job.EngineFailed, "the engine has no classifier of pictures")
+		}
+		c, err = classifier.Classify(ctx, picture)
+		return err
+	})
+	if err != nil {
+		out.last(s.failure(r.Context(), err))
+		return
+	}
+	out.last(line{Classification: c})
 }
 
 func (s *server) warmUp(w http.ResponseWriter, r *http.Request) {

@@ -19,6 +19,7 @@ import (
 //
 //	POST /generate   one question, then the photo and the mask
 //	                 answers: lines of progress, one last line, the images
+//	POST /classify   one picture's facts, then the picture; answers: one last line
 //	POST /warmup     one inference.WarmUp; answers: one last line
 //	GET  /status     answers: one hostStatus
 //	GET  /alive      answers: 200
@@ -28,6 +29,9 @@ import (
 
 // maxLine bounds a line: a job is the largest, its 64 KiB escaped at worst.
 const maxLine = 1 << 20
+
+// maxLabels and maxDigest bound a classification.
+const maxLabels, maxDigest = 1000, 100
 
 // maxCause bounds the texts of an error, in bytes.
 const maxCause = 4 << 10
@@ -42,10 +46,32 @@ type question struct {
 	MaskBytes  int64    `json:"mask_bytes"`
 }
 
+// pictureFacts are the first line of a classification.
+type pictureFacts struct {
+	Target job.Target `json:"target"`
+	Bytes  int64      `json:"bytes"`
+}
+
+// readPicture reads what the parent wants classified.
+func readPicture(body io.Reader) (inference.Picture, error) {
+	r := newReader(body)
+	var f pictureFacts
+	if err := r.line(&f); err != nil {
+		return inference.Picture{}, err
+	}
+	if limit := job.HardLimits().InputBytes; f.Bytes < 1 || f.Bytes > limit {
+		return inference.Picture{}, fmt.Errorf("%w: no picture, or one beyond %d bytes", errWire, limit)
+	}
+	data, err := r.bytes(f.Bytes)
+	return inference.Picture{Data: data, Target: f.Target}, err
+}
+
 // line is one line of an answer. The last one has no progress.
 type line struct {
 	Progress *job.Progress `json:"progress,omitempty"`
 	Result   *facts        `json:"result,omitempty"`
+	// Classification is the answer to /classify.
+	Classification *inference.Classification `json:"classification,omitempty"`
 	Error    *job.Error    `json:"error,omitempty"`
 	// Cause is the private part of the error, for the parent's log.
 	Cause string `json:"cause,omitempty"`
@@ -187,6 +213,9 @@ func readAnswer(body io.Reader, progress func(job.Progress)) (*answer, error) {
 				e.Err = errors.New(bounded(l.Cause))
 			}
 			return a, nil
+		}
+		if c := l.Classification; c != nil && (len(c.Scores) > maxLabels || len(c.Digest) > maxDigest) {
+			return nil, fmt.Errorf("%w: no such classification", errWire)
 		}
 		if l.Result == nil {
 			return a, nil

@@ -67,3 +67,21 @@ func withInitializer(t testing.TB, model, tensor []byte) []byte {
 	})
 	return out
 }
+
+// ChannelMeans is a model that gives the mean of each channel of a picture of
+// NCHW, 1 x 3: an image classifier that everybody can do in their head.
+func ChannelMeans(input, output string, h, w int64) []byte {
+	node := func(op, from, to string) []byte {
+		node := appendBytes(nil, nodeInput, []byte(from))
+		node = appendBytes(node, nodeOutput, []byte(to))
+		return appendBytes(node, nodeOp, []byte(op))
+	}
+	graph := appendBytes(nil, graphNode, node("GlobalAveragePool", input, "means"))
+	graph = appendBytes(graph, graphNode, node("Flatten", "means", output))
+	graph = appendBytes(graph, graphName, []byte("channel means"))
+	graph = appendBytes(graph, graphInput, encodeValue(onnxfile.Value{Name: input, Type: onnxfile.Float32, Dims: []int64{onnxfile.Dynamic, 3, h, w}}))
+	graph = appendBytes(graph, graphOutput, encodeValue(onnxfile.Value{Name: output, Type: onnxfile.Float32, Dims: []int64{onnxfile.Dynamic, 3}}))
+	model := appendInt(nil, modelIR, irVersion)
+	model = appendBytes(model, modelOpset, appendInt(nil, opsetVersion, opset))
+	return appendBytes(model, modelGraph, graph)
+}

@@ -8,6 +8,7 @@
 //	IMGUS_TEST_S3            http://key:secret@host:port/bucket, used as it is by S3
 //	IMGUS_TEST_VERSITYGW     path of a versitygw
 //	IMGUS_TEST_EXIFTOOL      path of an exiftool
+//	IMGUS_TEST_OPENNSFW      folder of the classifier that scripts/opennsfw.sh makes
 //	IMGUS_TEST_REQUIRE       when set, a test fails whose server cannot be had
 package testservices
 
