@@ -183,6 +183,31 @@ func (s *stub) WarmUp(_ context.Context, w inference.WarmUp) error {
 	return nil
 }
 
+// Classify does what the picture says.
+func (s *stub) Classify(ctx context.Context, p inference.Picture) (*inference.Classification, error) {
+	switch words := strings.Fields(string(p.Data)); words[0] {
+	case "exit":
+		syscall.Exit(3)
+	case "hang":
+		select {}
+	case "wait":
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	case "error":
+		return nil, job.Wrap(job.Code(words[1]), errors.New("private cause"), "public message")
+	case "nothing":
+		return nil, nil
+	case "labels":
+		n, _ := strconv.Atoi(words[1])
+		scores := map[string]float64{}
+		for i := range n {
+			scores[strconv.Itoa(i)] = 0
+		}
+		return &inference.Classification{Scores: scores}, nil
+	}
+	return &inference.Classification{Scores: map[string]float64{string(p.Target): float64(len(p.Data))}, Digest: "sha256:stub"}, nil
+}
+
 func (s *stub) Status(context.Context) (inference.Status, error) {
 	return inference.Status{
 		Engine: job.EngineInfo{Device: "cuda:0", Provider: "stub"}, Slots: 1, Models: s.models, MemoryUsed: int64(len(s.models)),

@@ -72,7 +72,7 @@ type line struct {
 	Result   *facts        `json:"result,omitempty"`
 	// Classification is the answer to /classify.
 	Classification *inference.Classification `json:"classification,omitempty"`
-	Error    *job.Error    `json:"error,omitempty"`
+	Error          *job.Error                `json:"error,omitempty"`
 	// Cause is the private part of the error, for the parent's log.
 	Cause string `json:"cause,omitempty"`
 	// Cancelled: the engine stopped because it was told to.
