@@ -1,6 +1,7 @@
 package models_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -42,7 +43,7 @@ func TestClassifier(t *testing.T) {
 	if c.Input.Scale != 1 || c.Input.Std != [3]float64{1, 1, 1} || c.Thresholds["red"] != 0.5 || c.JPEG != 75 {
 		t.Errorf("got %+v", c)
 	}
-	if data, err := c.Read(); err != nil || string(data) != string(model) {
+	if data, err := c.Read(); err != nil || !bytes.Equal(data, model) {
 		t.Errorf("got %d bytes, %v", len(data), err)
 	}
 	sum := sha256.Sum256(model)

@@ -42,13 +42,13 @@ func TestPromptPolicies(t *testing.T) {
 			job   job.Job
 			found bool
 		}{
-			"none":              {job.Job{}, false},
-			"innocent":          {job.Job{Prompt: new("bar")}, false},
-			"prompt":            {job.Job{Prompt: new("a foo")}, true},
-			"second":            {job.Job{Prompt: new("bar"), Prompt2: new("f0o")}, true},
-			"negative":          {job.Job{Prompt: new("bar"), NegativePrompt: new("foo"), NegativePrompt2: new("(foo:1.2)")}, false},
-			"negative negative": {job.Job{Prompt: new("bar"), NegativePrompt: new("(foo:-1)")}, true},
-			"second negative":   {job.Job{Prompt: new("bar"), NegativePrompt2: new("(foo: -1)")}, true},
+			"none":            {job.Job{}, false},
+			"innocent":        {job.Job{Prompt: new("bar")}, false},
+			"prompt":          {job.Job{Prompt: new("a foo")}, true},
+			"second":          {job.Job{Prompt: new("bar"), Prompt2: new("f0o")}, true},
+			"negative":        {job.Job{Prompt: new("bar"), NegativePrompt: new("foo"), NegativePrompt2: new("(foo:1.2)")}, false},
+			"turned round":    {job.Job{Prompt: new("bar"), NegativePrompt: new("(foo:-1)")}, true},
+			"second negative": {job.Job{Prompt: new("bar"), NegativePrompt2: new("(foo: -1)")}, true},
 		} {
 			verdicts, err := g.Prompt(&tt.job)
 			if policy == safety.Off || policy == "" {

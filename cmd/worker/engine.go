@@ -40,7 +40,7 @@ func (a *app) startEngine(ctx context.Context, c configs.Config, isolated bool, 
 	if err != nil {
 		return nil, err
 	}
-	return openEngine(c, models, log)
+	return openEngine(c, models, log) //nolint:contextcheck // the engine outlives its opening
 }
 
 // engineConfig is all that an engine process is told. It holds no secret.
@@ -115,7 +115,7 @@ func (a *app) engineProcess(ctx context.Context, device onnx.Device) error {
 	child := remote.Child{
 		Log:    log,
 		Broken: func(err error) bool { return errors.Is(err, local.ErrUnusable) },
-		Open: func(config json.RawMessage) (inference.Engine, error) {
+		Open: func(config json.RawMessage) (inference.Engine, error) { //nolint:contextcheck // the engine outlives its opening
 			var c engineConfig
 			if err := json.Unmarshal(config, &c); err != nil {
 				return nil, fmt.Errorf("read engine's configuration: %w", err)
