@@ -10,19 +10,19 @@ import (
 	"github.com/imgus/worker/safety"
 )
 
-// checks are the configured safety checks and what they need.
-type checks struct {
+// safetyChecks are the configured safety checks and what they need.
+type safetyChecks struct {
 	options    safety.Options
 	classifier *models.Classifier
 }
 
 // openChecks reads what the configured checks need, so that a worker whose checks
 // cannot run does not start.
-func openChecks(c configs.Safety) (checks, error) {
-	k := checks{options: safety.Options{
+func openChecks(c configs.Safety) (safetyChecks, error) {
+	k := safetyChecks{options: safety.Options{
 		Prompt: safety.Policy(c.Prompt.Policy), Input: safety.Policy(c.Image.Input), Output: safety.Policy(c.Image.Output),
 	}}
-	wrong := func(key string, err error) (checks, error) {
+	wrong := func(key string, err error) (safetyChecks, error) {
 		return k, &exitError{status: exitConfig, err: fmt.Errorf("%s: %w", key, err)}
 	}
 	var err error
@@ -59,7 +59,7 @@ func openClassifier(folder string) (*models.Classifier, error) {
 }
 
 // guard runs the checks; it is nil where there are none.
-func (k checks) guard(engine inference.Classifier) processor.Guard {
+func (k safetyChecks) guard(engine inference.Classifier) processor.Guard {
 	o := k.options
 	if o.Prompt == safety.Off && k.classifier == nil {
 		return nil
