@@ -139,8 +139,12 @@ func (p *Processor) Cancel(ctx context.Context, j *job.Job, a job.Attempt) (job.
 	return p.settle(settle, j, p.record.Load().cancelled(j, a))
 }
 
-// settle commits a record that has no images, and deletes what the job left.
+// settle commits a record that has no images, and deletes what the job left. The
+// job may never have begun, and is found again all the same.
 func (p *Processor) settle(ctx context.Context, j *job.Job, r *job.Record) (job.Outcome, error) {
+	if err := p.index(ctx, j); err != nil {
+		return job.Outcome{}, err
+	}
 	winner, err := p.commit(ctx, r)
 	if err != nil {
 		return job.Outcome{}, err

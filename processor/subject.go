@@ -23,6 +23,17 @@ func (p *Processor) admit(ctx context.Context, j *job.Job) error {
 	if len(p.subjects) == 0 {
 		return job.Errorf(job.InvalidJob, "subject: this worker could not find the job again to erase it; its operator must set privacy.subject_key")
 	}
+	if err := p.index(ctx, j); err != nil {
+		return err
+	}
+	return p.held(ctx, j)
+}
+
+// index puts the job into the index of its subject.
+func (p *Processor) index(ctx context.Context, j *job.Job) error {
+	if j.Subject == nil || len(p.subjects) == 0 {
+		return nil
+	}
 	entry := job.SubjectEntry{Version: job.Version, ID: j.ID}
 	for _, key := range j.InputKeys() {
 		if storage.ValidInputKey(key) {
@@ -37,7 +48,7 @@ func (p *Processor) admit(ctx context.Context, j *job.Job) error {
 	if err := p.bucket.Put(ctx, p.subjectKey(j), data, storage.PutOptions{ContentType: "application/json"}); err != nil {
 		return p.unavailable(ctx, err, "the index of subjects cannot be written")
 	}
-	return p.held(ctx, j)
+	return nil
 }
 
 func (p *Processor) subjectKey(j *job.Job) string {

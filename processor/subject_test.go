@@ -53,6 +53,22 @@ func TestSubjectIndex(t *testing.T) {
 	}
 }
 
+// So does one that never began.
+func TestSubjectIndexWithoutWork(t *testing.T) {
+	for name, end := range map[string]func(f *fixture, j *job.Job) (job.Outcome, error){
+		"refused": func(f *fixture, j *job.Job) (job.Outcome, error) {
+			return f.Refuse(t.Context(), j, first("t1"), job.Errorf(job.Expired, "too late"))
+		},
+		"cancelled": func(f *fixture, j *job.Job) (job.Outcome, error) { return f.Cancel(t.Context(), j, first("t1")) },
+	} {
+		f, j, who := withSubject(t)
+		if _, err := end(f, j); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		f.keys(t, "results/a/deleted.json", "results/a/result.json", storage.SubjectKey(who, "a"))
+	}
+}
+
 // A job that nobody could find again is not begun.
 func TestSubjectWithoutKey(t *testing.T) {
 	f := newFixture(t, processor.Recorder{})

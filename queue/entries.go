@@ -98,7 +98,8 @@ func (q asynqQueue) entry(ctx context.Context, id string) (Entry, bool, error) {
 	}
 	if payload := m.field("payload").Bytes(); json.Valid(payload) {
 		e.Job, _ = job.Decode(payload) // what else is wrong with it does not matter
-		e.Job.ID, e.Unreadable = id, false
+		e.Job.ID = id
+		e.Unreadable = e.Job.Kind == "" // every job has one, so this is none, or hides what it is
 	}
 	return e, true, nil
 }

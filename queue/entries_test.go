@@ -50,15 +50,17 @@ func TestEntries(t *testing.T) {
 		}
 		put("grouped", payload("grouped"), asynq.Group("g"))
 		put("elsewhere", payload("elsewhere"), asynq.Queue("third"))
-		put("typo", []byte(`{"id":"typo","subject":"user-1","promt":1}`))
+		put("typo", []byte(`{"id":"typo","kind":"inpaint","subject":"user-1","promt":1}`))
 		put("garbage", []byte("no JSON"))
+		put("hidden", []byte(`{"version":1,"id":"hidden","box":"AAAA"}`))
 
 		all := entries(t, c)
-		if got := slices.Sorted(maps.Keys(all)); !slices.Equal(got, []string{"archived", "elsewhere", "garbage", "grouped", "pending", "scheduled", "typo"}) {
+		if got := slices.Sorted(maps.Keys(all)); !slices.Equal(got, []string{"archived", "elsewhere", "garbage", "grouped", "hidden", "pending", "scheduled", "typo"}) {
 			t.Fatalf("found %v", got)
 		}
 		for id, e := range all {
-			if e.Unreadable != (id == "garbage") || e.Active || e.Waits || id != "garbage" && *e.Job.Subject != "user-1" {
+			unreadable := id == "garbage" || id == "hidden"
+			if e.Unreadable != unreadable || e.Active || e.Waits || !unreadable && *e.Job.Subject != "user-1" {
 				t.Errorf("%s is %+v", id, e)
 			}
 			for _, want := range []bool{true, false} {

@@ -138,12 +138,8 @@ func (c *crowd) add(ctx context.Context, who, state string, n int) (*job.Job, er
 		_, err := c.processor.Process(ctx, j, attempt, ignore)
 		return j, err
 	case "cancelled":
-		// One that ran and was cancelled: its index entry stands.
 		cancelled, cancel := context.WithCancelCause(ctx)
 		cancel(job.ErrCancelled)
-		if err := c.put(ctx, storage.SubjectKey(storage.Pseudonym([]byte(subjectKey), who), j.ID), `{"version":1,"id":"`+j.ID+`"}`); err != nil {
-			return nil, err
-		}
 		_, err := c.processor.Process(cancelled, j, attempt, ignore)
 		return j, err
 	case "half":
