@@ -76,7 +76,7 @@ func TestAnswersAge(t *testing.T) {
 
 // Figures that nobody gives are left out, and that is a figure too.
 func TestSilentEngine(t *testing.T) {
-	m := NewMetrics(Build{}, func() []string { return nil })
+	m := NewMetrics(Build{}, []string{"batch"}, func() []string { return nil })
 	m.Engine(EngineSource{Status: func(context.Context) (inference.Status, error) { return inference.Status{}, errors.New("hangs") }})
 	has := families(t, m)
 	if _, ok := has["imgus_engine_answers"]; !ok {

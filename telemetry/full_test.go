@@ -30,7 +30,7 @@ type family struct {
 // full makes metrics of which every one has a value.
 func full(t *testing.T) *Metrics {
 	t.Helper()
-	m := NewMetrics(Build{Version: "1.2.3", Commit: "abc"}, func() []string { return []string{"demo"} })
+	m := NewMetrics(Build{Version: "1.2.3", Commit: "abc"}, []string{"batch"}, func() []string { return []string{"demo"} })
 	health := NewHealth()
 	health.Check("engine", func() error { return errors.New("no device") })
 	m.Watch(health)

@@ -11,6 +11,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/imgus/worker/job"
 )
 
 // other stands for label values that are not known beforehand, so that no label
@@ -54,9 +56,9 @@ var (
 	short = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 )
 
-// NewMetrics makes the metrics. models lists the catalogue's names; it is asked
-// when a job ends.
-func NewMetrics(b Build, models func() []string) *Metrics {
+// NewMetrics makes the metrics of a worker that serves these queues. models
+// lists the catalogue's names; it is asked when a job ends.
+func NewMetrics(b Build, queues []string, models func() []string) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), models: models}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
@@ -94,10 +96,27 @@ func NewMetrics(b Build, models func() []string) *Metrics {
 		m.away.WithLabelValues(service).Set(0)
 		m.outages.WithLabelValues(service)
 	}
+	m.startAtZero(queues)
 	gauge("imgus_build_info", "Always 1; the labels name the program.", "version", "commit", "go").
 		WithLabelValues(b.Version, b.Commit, runtime.Version()).Set(1)
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+// startAtZero makes the series of which the first event matters: Prometheus sees
+// no increase in one that begins with it.
+func (m *Metrics) startAtZero(queues []string) {
+	for _, queue := range queues {
+		for _, counter := range []*prometheus.CounterVec{m.dropped, m.recovered, m.handedBack} {
+			counter.WithLabelValues(queue)
+		}
+		for _, code := range job.Codes() {
+			m.retries.WithLabelValues(queue, string(code))
+		}
+		for _, kind := range job.Kinds() {
+			m.jobs.WithLabelValues(queue, string(kind), other, string(job.Failed), string(job.UnknownModel))
+		}
+	}
 }
 
 // Outage is told when a service, redis or storage, went away or came back.

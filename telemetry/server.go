@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -19,12 +20,14 @@ type ServerOptions struct {
 	Address, Pprof string
 	Health         *Health
 	Metrics        *Metrics
+	Log            *slog.Logger
 }
 
 // Server is the HTTP server of metrics and health.
 type Server struct {
 	servers []*http.Server
 	ended   chan error
+	log     *slog.Logger
 	// Addr is where it listens, "" if it does not; PprofAddr likewise.
 	Addr, PprofAddr string
 }
@@ -34,13 +37,15 @@ var errNotLocal = errors.New("it must be a loopback address")
 // Serve listens and answers in the background. Close it. An address that cannot
 // be had is an error.
 func Serve(ctx context.Context, o ServerOptions) (*Server, error) {
-	s := &Server{ended: make(chan error, 2)}
+	s := &Server{ended: make(chan error, 2), log: o.Log}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("ok\n")) // whoever asked may have gone
 	})
 	mux.Handle("GET /readyz", o.Health)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics.registry, promhttp.HandlerOpts{
+		MaxRequestsInFlight: 4, Timeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn), ErrorHandling: promhttp.ContinueOnError,
+	}))
 	var err error
 	if s.Addr, err = s.listen(ctx, o.Address, false, mux); err != nil {
 		return nil, fmt.Errorf("serve metrics and health on %s (http.address): %w", o.Address, err)
@@ -71,7 +76,7 @@ func (s *Server) listen(ctx context.Context, address string, local bool, handler
 	}
 	server := &http.Server{
 		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute, // a CPU profile takes 30 s
-		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 	}
 	s.servers = append(s.servers, server)
 	go func() { s.ended <- server.Serve(listener) }()

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -13,7 +14,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func serve(t *testing.T, o ServerOptions) *Server {
 	t.Helper()
-	o.Health, o.Metrics = NewHealth("engine"), NewMetrics(Build{}, func() []string { return nil })
+	o.Log = slog.New(slog.DiscardHandler)
+	o.Health, o.Metrics = NewHealth("engine"), NewMetrics(Build{}, []string{"batch"}, func() []string { return nil })
 	s, err := Serve(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -85,20 +87,20 @@ func TestNoServer(t *testing.T) {
 // behind.
 func TestAddressInUse(t *testing.T) {
 	s := serve(t, ServerOptions{Address: "127.0.0.1:0"})
-	m, h := NewMetrics(Build{}, func() []string { return nil }), NewHealth()
-	if _, err := Serve(t.Context(), ServerOptions{Address: s.Addr, Metrics: m, Health: h}); err == nil || !strings.Contains(err.Error(), "http.address") {
+	m, h := NewMetrics(Build{}, []string{"batch"}, func() []string { return nil }), NewHealth()
+	if _, err := Serve(t.Context(), ServerOptions{Address: s.Addr, Metrics: m, Health: h, Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "http.address") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := Serve(t.Context(), ServerOptions{Address: "127.0.0.1:0", Pprof: s.Addr, Metrics: m, Health: h}); err == nil || !strings.Contains(err.Error(), "http.pprof_address") {
+	if _, err := Serve(t.Context(), ServerOptions{Address: "127.0.0.1:0", Pprof: s.Addr, Metrics: m, Health: h, Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "http.pprof_address") {
 		t.Errorf("got %v", err)
 	}
 }
 
 // Profiles are for this machine alone, whoever asks for the server.
 func TestPprofIsLocal(t *testing.T) {
-	m, h := NewMetrics(Build{}, func() []string { return nil }), NewHealth()
+	m, h := NewMetrics(Build{}, []string{"batch"}, func() []string { return nil }), NewHealth()
 	for _, address := range []string{":0", "0.0.0.0:0", "[::]:0"} {
-		if s, err := Serve(t.Context(), ServerOptions{Pprof: address, Metrics: m, Health: h}); err == nil {
+		if s, err := Serve(t.Context(), ServerOptions{Pprof: address, Metrics: m, Health: h, Log: slog.New(slog.DiscardHandler)}); err == nil {
 			t.Errorf("profiles are served on %s", s.PprofAddr)
 			_ = s.Close()
 		}

@@ -13,12 +13,12 @@ import (
 
 // A bucket that is measured is a bucket all the same.
 func TestBucketAccepted(t *testing.T) {
-	m := NewMetrics(Build{}, func() []string { return nil })
+	m := NewMetrics(Build{}, []string{"batch"}, func() []string { return nil })
 	storagetest.Accept(t, func(*testing.T) storage.Bucket { return m.Bucket(storagetest.Memory(), nil) })
 }
 
 func TestStorageMetrics(t *testing.T) {
-	m := NewMetrics(Build{}, func() []string { return nil })
+	m := NewMetrics(Build{}, []string{"batch"}, func() []string { return nil })
 	faulty := storagetest.Faulty(storagetest.Memory())
 	bucket := m.Bucket(faulty, nil)
 	_, _ = bucket.Get(t.Context(), "inputs/a", 1) // an answer, no error
@@ -63,7 +63,7 @@ func (u *uploads) Abort(context.Context, storage.Upload) error { u.aborted++; re
 
 // What the janitor can do with a bucket it can do with one that is measured.
 func TestUploads(t *testing.T) {
-	m := NewMetrics(Build{}, func() []string { return nil })
+	m := NewMetrics(Build{}, []string{"batch"}, func() []string { return nil })
 	inner := &uploads{Bucket: storagetest.Memory()}
 	uploader, ok := m.Bucket(inner, nil).(storage.Uploader)
 	if !ok {

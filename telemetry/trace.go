@@ -133,6 +133,9 @@ func (t *Tracer) end(ctx context.Context, s queue.End) {
 		code = s.Outcome.Code
 		span.SetAttributes(attribute.String("state", string(s.Outcome.State)))
 	}
+	if s.Result != queue.Finished {
+		span.SetAttributes(attribute.String("stage", string(s.Stage))) // where it was when it ended
+	}
 	if code != "" {
 		span.SetStatus(codes.Error, string(code))
 	}

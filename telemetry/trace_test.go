@@ -45,7 +45,7 @@ func recorded(t *testing.T, sample float64) (*Tracer, *tracetest.InMemoryExporte
 }
 
 func tracing(tracer *Tracer) Jobs {
-	return Jobs{Metrics: NewMetrics(Build{}, func() []string { return []string{"demo"} }), Tracer: tracer}
+	return Jobs{Metrics: NewMetrics(Build{}, []string{"batch"}, func() []string { return []string{"demo"} }), Tracer: tracer}
 }
 
 // An attempt has a span below its producer's, and below it one for each stage,

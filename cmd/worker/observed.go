@@ -40,7 +40,7 @@ var (
 // anything else is there.
 func (a *app) observe(ctx context.Context, c configs.Config, log *slog.Logger) (*observed, error) {
 	o := &observed{
-		metrics: telemetry.NewMetrics(telemetry.Build{Version: version, Commit: commit}, modelNames(c.Models)),
+		metrics: telemetry.NewMetrics(telemetry.Build{Version: version, Commit: commit}, slices.Sorted(maps.Keys(c.Queues)), modelNames(c.Models)),
 		health:  telemetry.NewHealth("warm_up", "engine", "storage", "redis", "queue", "clock"),
 		log:     log,
 	}
@@ -58,7 +58,7 @@ func (a *app) observe(ctx context.Context, c configs.Config, log *slog.Logger) (
 			return nil, err
 		}
 	}
-	o.server, err = telemetry.Serve(ctx, telemetry.ServerOptions{Address: c.HTTP.Address, Pprof: c.HTTP.PprofAddress, Health: o.health, Metrics: o.metrics})
+	o.server, err = telemetry.Serve(ctx, telemetry.ServerOptions{Address: c.HTTP.Address, Pprof: c.HTTP.PprofAddress, Health: o.health, Metrics: o.metrics, Log: log})
 	if err != nil {
 		o.endTracing() //nolint:contextcheck // the end has time of its own
 		return nil, &exitError{status: exitConfig, err: err}
