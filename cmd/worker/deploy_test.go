@@ -50,7 +50,8 @@ func TestLeastRights(t *testing.T) {
 	as := func(user string) *program {
 		return newProgram(t, "IMGUS_REDIS_URL="+server.Addr, "IMGUS_REDIS_USERNAME="+user, "IMGUS_REDIS_PASSWORD=change-me-"+user,
 			"IMGUS_STORAGE_ENDPOINT="+objects.Endpoint, "IMGUS_STORAGE_BUCKET="+objects.Bucket, "IMGUS_STORAGE_TLS=false",
-			"IMGUS_STORAGE_ACCESS_KEY=worker", "IMGUS_STORAGE_SECRET_KEY=worker-secret", "IMGUS_MODELS_DIRECTORY="+testModels, "IMGUS_ENGINE_ISOLATE=false")
+			"IMGUS_STORAGE_ACCESS_KEY=worker", "IMGUS_STORAGE_SECRET_KEY=worker-secret", "IMGUS_MODELS_DIRECTORY="+testModels, "IMGUS_ENGINE_ISOLATE=false",
+			rightsEnviron[0], rightsEnviron[1])
 	}
 	s.program = as("worker")
 	if s.client, err = queue.NewClient(queue.ClientOptions{Connection: queue.Connection{URL: server.Addr, Username: "producer", Password: "change-me-producer"}}); err != nil {
@@ -72,6 +73,12 @@ func TestLeastRights(t *testing.T) {
 		}
 	}
 	s.must(0, "sweep", "--dry-run")
+	producer.must(0, append([]string{"enqueue", "--id", "three", "--wait", "--subject", aSubject}, small...)...)
+	s.must(0, "hold", "--subject", aSubject)
+	producer.must(0, append([]string{"enqueue", "--id", "four", "--subject", aSubject}, small...)...)
+	s.must(0, "export", "--subject", aSubject, "--output", filepath.Join(t.TempDir(), "copy.tar"))
+	s.must(0, "erase", "--subject", aSubject)
+	s.must(0, "hold", "--subject", aSubject, "--release")
 	stop()
 	s.clean("no prompt holds this")
 

@@ -52,7 +52,8 @@ type crowd struct {
 
 	processor *processor.Processor
 	foreign   *asynq.Client
-	jobs      []*job.Job // the subject's
+	upload    func(key string) // begins an upload in parts and leaves it
+	jobs      []*job.Job       // the subject's
 	others    []*job.Job
 	running   []string
 }
@@ -82,6 +83,16 @@ func newCrowd(t *testing.T) *crowd {
 		"IMGUS_STORAGE_ACCESS_KEY=" + server.AccessKey, "IMGUS_STORAGE_SECRET_KEY=" + server.SecretKey, "IMGUS_STORAGE_TLS=false",
 	}, rightsEnviron...)}
 	c := &crowd{station: s, foreign: asynq.NewClientFromRedisClient(s.redis)}
+	c.upload = func(key string) {
+		core := minio.Core{Client: owner}
+		id, err := core.NewMultipartUpload(t.Context(), server.Bucket, key, minio.PutObjectOptions{})
+		if err == nil {
+			_, err = core.PutObjectPart(t.Context(), server.Bucket, key, id, 1, strings.NewReader("half"), 4, minio.PutObjectPartOptions{})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	c.processor = processor.New(processor.Options{Bucket: s.bucket, Engine: stubEngine{}, SubjectKey: []byte(subjectKey), Log: slog.New(slog.DiscardHandler)})
 	return c
 }
@@ -264,6 +275,8 @@ func TestEraseOnce(t *testing.T) {
 			before++
 		}
 	}
+	c.upload(*c.jobs[0].Input)
+	c.upload("inputs/somebody else's")
 	stdout, _ := c.must(0, "erase", "--subject", aSubject)
 	var signed privacy.Signed
 	var receipt privacy.Receipt
@@ -271,6 +284,15 @@ func TestEraseOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.wantErased("after the erasure", nil)
+	uploads := 0
+	for u, err := range c.bucket.Uploads(t.Context()) {
+		if uploads++; err != nil || u.Key != "inputs/somebody else's" {
+			t.Errorf("left: %+v, %v", u, err)
+		}
+	}
+	if receipt.Uploads != 1 || uploads != 1 {
+		t.Errorf("%d uploads aborted, %d left", receipt.Uploads, uploads)
+	}
 	// What the receipt counts is what was there, but for the index.
 	if receipt.Jobs.Count != 80 || receipt.QueueEntries != 30 || receipt.Objects.Count != before {
 		t.Errorf("receipt is %+v; %d objects were there", receipt, before)
