@@ -111,7 +111,9 @@ func (m *Metrics) startAtZero(queues []string) {
 			counter.WithLabelValues(queue)
 		}
 		for _, code := range job.Codes() {
-			m.retries.WithLabelValues(queue, string(code))
+			if !code.Final() { // no job with a final one is tried again
+				m.retries.WithLabelValues(queue, string(code))
+			}
 		}
 		for _, kind := range job.Kinds() {
 			m.jobs.WithLabelValues(queue, string(kind), other, string(job.Failed), string(job.UnknownModel))
@@ -145,6 +147,6 @@ func known[T ~string](value T, all []T) string {
 }
 
 // redisCommands are the commands that the worker sends.
-var redisCommands = strings.Fields(`auth del eval evalsha exists expire expireat get hdel hello hget hgetall hincrby hmget hset incr info llen lpush
-	lrange lrem ping pipeline publish rpoplpush rpush sadd script select set setex sismember smembers srem time zadd zcard zrange zrangebyscore zrem
+var redisCommands = strings.Fields(`auth cluster del dial eval evalsha exists expire expireat get hdel hello hget hgetall hincrby hmget hset incr info llen lpush
+	lrange lrem ping pipeline publish rpoplpush rpush sadd script select set setex sismember smembers srem subscribe time unsubscribe zadd zcard zrange zrangebyscore zrem
 	zremrangebyscore zscore`)
