@@ -18,12 +18,15 @@ func (a *app) configCheckCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
 		Short: "Check the configuration and report every problem at once",
-		Long: `Checks what worker run would run with: the file, the IMGUS_ variables and the
-secret files. Exit status 78 if anything is wrong. With --json it prints
+		Long: `Checks what worker run would run with: the file, the IMGUS_ variables, the
+secret files, and what the safety checks need. Exit status 78 if anything is wrong. With --json it prints
 {"problems":[{"key","message"}]}.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			_, _, err := configs.Load(a.configFile, a.environ, configs.NeedStorage)
+			c, _, err := configs.Load(a.configFile, a.environ, configs.NeedStorage)
+			if err == nil {
+				_, err = openChecks(c.Safety)
+			}
 			problems, wrong := errors.AsType[*configs.Problems](err)
 			if err != nil && !wrong {
 				return err

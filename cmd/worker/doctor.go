@@ -96,7 +96,7 @@ func (a *app) doctor(ctx context.Context) error {
 		section string
 		check   func(context.Context)
 	}{
-		{"redis", d.redis}, {"storage", d.storage}, {"engine", d.engine}, {"models", d.models}, {"privacy", d.privacy}, {"http", d.http},
+		{"redis", d.redis}, {"storage", d.storage}, {"engine", d.engine}, {"models", d.models}, {"privacy", d.privacy}, {"safety", d.safety}, {"http", d.http},
 	} {
 		if !has(part.section) && ctx.Err() == nil {
 			part.check(ctx)

@@ -46,7 +46,7 @@ func TestDoctor(t *testing.T) {
 		}
 	}
 	found := s.findings(0)
-	for _, check := range []string{"config", "redis", "clock", "workers", "storage", "onnxruntime", "provider", "device", "model", "disk", "privacy", "http"} {
+	for _, check := range []string{"config", "redis", "clock", "workers", "storage", "onnxruntime", "provider", "device", "model", "disk", "privacy", "safety", "http"} {
 		if got := verdicts(found, check); len(got) == 0 || slices.Contains(got, bad) {
 			t.Errorf("%s is %v", check, got)
 		}
@@ -95,6 +95,7 @@ func TestDoctorFindsFaults(t *testing.T) {
 		{"storage away", []string{"IMGUS_STORAGE_KIND=s3", "IMGUS_STORAGE_ENDPOINT=127.0.0.1:1", "IMGUS_STORAGE_BUCKET=bucket", "IMGUS_STORAGE_ACCESS_KEY=a", "IMGUS_STORAGE_SECRET_KEY=s", "IMGUS_STORAGE_TLS=false"}, 69, "storage", "unavailable"},
 		{"no library", []string{"IMGUS_ENGINE_LIBRARY=/nowhere"}, 1, "onnxruntime", "/nowhere"},
 		{"no such device", []string{"IMGUS_ENGINE_DEVICES=cuda:0"}, 78, "device", "cuda:0"},
+		{"safety", []string{"IMGUS_SAFETY_PROMPT_POLICY=block", "IMGUS_SAFETY_PROMPT_LIST=/nowhere"}, 78, "safety", "/nowhere"},
 		{"model", []string{"IMGUS_MODELS_DIRECTORY=" + dir}, 1, "model", "broken"},
 	}
 	for _, tt := range tests {

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"fmt"
+	"context"
 
 	"github.com/imgus/worker/configs"
 	"github.com/imgus/worker/inference"
@@ -17,13 +17,13 @@ type safetyChecks struct {
 }
 
 // openChecks reads what the configured checks need, so that a worker whose checks
-// cannot run does not start.
+// cannot run does not start. The error is a *configs.Problems.
 func openChecks(c configs.Safety) (safetyChecks, error) {
 	k := safetyChecks{options: safety.Options{
 		Prompt: safety.Policy(c.Prompt.Policy), Input: safety.Policy(c.Image.Input), Output: safety.Policy(c.Image.Output),
 	}}
 	wrong := func(key string, err error) (safetyChecks, error) {
-		return k, &exitError{status: exitConfig, err: fmt.Errorf("%s: %w", key, err)}
+		return k, &configs.Problems{List: []configs.Problem{{Key: key, Message: err.Error()}}}
 	}
 	var err error
 	if k.options.Prompt != safety.Off {
@@ -68,4 +68,20 @@ func (k safetyChecks) guard(engine inference.Classifier) processor.Guard {
 		o.Classifier, o.Thresholds = engine, k.classifier.Thresholds
 	}
 	return safety.New(o)
+}
+
+// safety tries what the checks need.
+func (d *doctor) safety(context.Context) {
+	checks, err := openChecks(d.config.Safety)
+	if err != nil {
+		d.fail("safety", err, "see docs/safety.md; while a check cannot run, the worker does not start")
+		return
+	}
+	o := checks.options
+	d.ok("safety", "prompts are %s, photos %s, pictures %s", verb(o.Prompt), verb(o.Input), verb(o.Output))
+}
+
+// verb says what a policy does.
+func verb(p safety.Policy) string {
+	return map[safety.Policy]string{safety.Off: "not checked", safety.Flag: "checked and flagged", safety.Block: "checked and refused"}[p]
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"maps"
 	"math"
 	"slices"
 
@@ -40,7 +41,7 @@ func (e *Engine) startClassifier(runtime *onnx.Runtime) error {
 		return err
 	}
 	for _, d := range e.devices {
-		if d.classifier, err = openClassifier(runtime, m, data, d.sessions); err != nil {
+		if d.classifier, err = openClassifier(runtime, m, data, exact(d.sessions)); err != nil {
 			return err
 		}
 		e.closers = slices.Insert(e.closers, 0, d.classifier.close)
@@ -48,6 +49,20 @@ func (e *Engine) startClassifier(runtime *onnx.Runtime) error {
 	}
 	e.options.Log.Info("classifier loaded", "classifier", m.Name, "bytes", len(data))
 	return nil
+}
+
+// exact has CUDA multiply in full, if nobody says otherwise: TF32 has ten bits,
+// which is too few for a score to be what it is elsewhere.
+func exact(o onnx.Options) onnx.Options {
+	const option = "use_tf32"
+	if _, set := o.CUDA[option]; !set && o.Device != onnx.CPU {
+		o.CUDA = maps.Clone(o.CUDA)
+		if o.CUDA == nil {
+			o.CUDA = map[string]string{}
+		}
+		o.CUDA[option] = "0"
+	}
+	return o
 }
 
 // openClassifier loads the classifier and tries it.

@@ -63,7 +63,11 @@ func (c *client) classify(ctx context.Context, p inference.Picture) (*answer, er
 	dog := c.clock.watch(&job.Job{}, c.kill)
 	defer dog.stop()
 	dog.enter(job.Progress{Stage: job.StageDecode})
-	return c.exchange(ctx, "/classify", [][]byte{head, p.Data}, dog.enter)
+	a, err := c.exchange(ctx, "/classify", [][]byte{head, p.Data}, dog.enter)
+	if err == nil {
+		dog.enter(job.Progress{Stage: job.StageTotal}) // how long it took bounds the next
+	}
+	return a, err
 }
 
 func (c *client) warmUp(ctx context.Context, w inference.WarmUp) (*answer, error) {
