@@ -167,10 +167,14 @@ func TestTransport(t *testing.T) {
 
 // What is sent is OTLP over HTTP. A receiver that is away holds up nothing.
 func TestReceiver(t *testing.T) {
+	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=k") // as OpenTelemetry's specification has it
 	bodies := make(chan []byte, 10)
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/v1/traces" || r.Method != http.MethodPost {
 			t.Errorf("%s %s", r.Method, r.URL.Path)
+		}
+		if r.Header.Get("Api-Key") != "k" {
+			t.Error("no key")
 		}
 		var body io.Reader = r.Body
 		if r.Header.Get("Content-Encoding") == "gzip" {

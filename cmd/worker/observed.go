@@ -102,8 +102,9 @@ func (o *observed) storage(b storage.Bucket) *storage.Watched {
 	return watched
 }
 
-// engine adds the engine's figures and checks.
-func (o *observed) engine(e engine) {
+// engine adds the engine's figures and checks, and notes of the models that it
+// cannot use.
+func (o *observed) engine(e engine, models configs.Models) {
 	source := telemetry.EngineSource{Status: e.Status}
 	if pool, ok := e.(*remote.Pool); ok {
 		source.Health = pool.Health
@@ -127,12 +128,31 @@ func (o *observed) engine(e engine) {
 		if err != nil {
 			return nil, err
 		}
-		notes := map[string]string{}
+		notes := badFolders(models)
 		for _, m := range status.BadModels {
 			notes["model "+m.Name] = m.Reason
 		}
 		return notes, nil
 	})
+}
+
+// badFolders says of folders of the catalogue why they are no models.
+func badFolders(c configs.Models) map[string]string {
+	bad := map[string]string{}
+	catalogue, err := catalogue(c.Directory)
+	if err != nil {
+		return bad
+	}
+	entries, err := catalogue.List()
+	if err != nil {
+		bad["models"] = err.Error()
+	}
+	for _, e := range entries {
+		if e.Err != nil {
+			bad["model "+e.Name] = e.Err.Error()
+		}
+	}
+	return bad
 }
 
 // queue adds the consumer's figures and checks.

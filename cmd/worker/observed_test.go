@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"github.com/imgus/worker/internal/testservices"
+	"github.com/imgus/worker/job"
 )
 
 // endpoint is a daemon's address of metrics and health.
@@ -161,6 +164,41 @@ func TestStorageIsNotHammered(t *testing.T) {
 	stop()
 	listener.Close()
 	<-ended
+}
+
+// A broken model beside a good one is named, and makes nobody unready: neither
+// one that is no model at all, nor one that turns out so when it is loaded.
+func TestBrokenModelsAreNamed(t *testing.T) {
+	dir, at := t.TempDir(), newEndpoint(t)
+	for _, name := range []string{"sd1", "cut", "odd"} {
+		if err := os.CopyFS(filepath.Join(dir, name), os.DirFS(filepath.Join(testModels, "sd1"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeFile(t, filepath.Join(dir, "cut", "unet", "model.onnx"), readFile(t, dir, "cut", "unet", "model.onnx")[:5000])
+	writeFile(t, filepath.Join(dir, "odd", "model_index.json"), []byte("{"))
+	s := newStation(t, "IMGUS_HTTP_ADDRESS="+string(at), "IMGUS_MODELS_DIRECTORY="+dir, "IMGUS_LOG_LEVEL=error")
+	s.daemon()
+	for i, model := range []string{"cut", "sd1"} {
+		j := smallJob(1)
+		j.ID, j.Model = fmt.Sprintf("named-%d", i), model
+		if _, err := s.client.Enqueue(t.Context(), j, "interactive"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.await([]string{"named-0", "named-1"})
+	if bad, good := s.record("named-0"), s.record("named-1"); bad.State != job.Failed || good.State != job.Done {
+		t.Fatalf("the records are %+v and %+v", bad, good)
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		status, body := at.get("/readyz")
+		if status == http.StatusOK && strings.Contains(body, `"model cut":`) && strings.Contains(body, `"model odd":`) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d: %s", status, body)
+		}
+	}
 }
 
 // What happened to jobs is counted under labels that are known beforehand.

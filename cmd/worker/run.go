@@ -61,7 +61,7 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	seen.engine(engine)
+	seen.engine(engine, c.Models)
 	defer seen.close() // nobody asks an engine that is closed
 	warmUps, err := warmUps(c.Engine)
 	if err != nil {
