@@ -65,7 +65,7 @@ func (g *Guard) Prompt(j *job.Job) ([]job.Verdict, error) {
 	v := job.Verdict{
 		Check: checkPrompt, Target: job.TargetPrompt, Finding: g.options.Prompt.finding(found), Scores: map[string]float64{}, Digest: g.options.List.Digest(),
 	}
-	return judged([]job.Verdict{v}, "the safety check of prompts refused it: ask for something else")
+	return judged([]job.Verdict{v}, "the prompt was refused by a safety check: ask for something else")
 }
 
 const checkPrompt, checkImage = "prompt", "image"
@@ -96,7 +96,7 @@ func (g *Guard) Input(ctx context.Context, photo []byte) ([]job.Verdict, error) 
 	if err != nil {
 		return nil, err
 	}
-	return judged([]job.Verdict{v}, "the safety check of photos refused the input: send another photo")
+	return judged([]job.Verdict{v}, "the photo was refused by a safety check: send another")
 }
 
 // Output checks the pictures that a job made.
@@ -113,7 +113,7 @@ func (g *Guard) Output(ctx context.Context, images []inference.Image) ([]job.Ver
 		v.Image = &i
 		verdicts[i] = v
 	}
-	return judged(verdicts, "the safety check of pictures refused what was made: change the prompt, or try another seed")
+	return judged(verdicts, "what was made was refused by a safety check: change the prompt, or try another seed")
 }
 
 func (g *Guard) classify(ctx context.Context, policy Policy, p inference.Picture) (job.Verdict, error) {

@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"github.com/imgus/worker/configs"
+	"github.com/imgus/worker/inference/local"
 	"github.com/imgus/worker/inference/onnx"
 	"github.com/imgus/worker/job"
 	"github.com/imgus/worker/queue"
@@ -107,7 +108,7 @@ func statusOf(err error) int {
 	switch {
 	case errors.Is(err, queue.ErrUnavailable), errors.Is(err, storage.ErrUnavailable):
 		return exitUnavailable
-	case errors.Is(err, onnx.ErrLibrary), errors.Is(err, onnx.ErrDevice), errors.Is(err, storage.ErrUnfit):
+	case errors.Is(err, onnx.ErrLibrary), errors.Is(err, onnx.ErrDevice), errors.Is(err, local.ErrClassifier), errors.Is(err, storage.ErrUnfit):
 		return exitConfig
 	}
 	return exitFailed

@@ -9,9 +9,13 @@ import (
 	"image/color"
 	"image/draw"
 	"image/png"
+	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/imgus/worker/internal/onnxtest"
 	"github.com/imgus/worker/job"
@@ -144,6 +148,9 @@ func TestGenerateChecks(t *testing.T) {
 // A worker whose checks cannot run does not start, and says which.
 func TestChecksThatCannotRun(t *testing.T) {
 	classifier, list := redFilter(t)
+	misfit, _ := redFilter(t)
+	manifest := readFile(t, misfit, "classifier.yaml")
+	writeFile(t, filepath.Join(misfit, "classifier.yaml"), bytes.Replace(manifest, []byte("nchw"), []byte("nhwc"), 1))
 	for name, tt := range map[string]struct {
 		environ []string
 		want    string
@@ -151,6 +158,7 @@ func TestChecksThatCannotRun(t *testing.T) {
 	}{
 		"no list":       {[]string{"IMGUS_SAFETY_PROMPT_POLICY=flag", "IMGUS_SAFETY_PROMPT_LIST=" + list + "x"}, "safety.prompt.list", nil},
 		"no classifier": {[]string{"IMGUS_SAFETY_IMAGE_OUTPUT=block", "IMGUS_SAFETY_IMAGE_MODEL=" + t.TempDir()}, "safety.image.model", nil},
+		"another shape": {[]string{"IMGUS_SAFETY_IMAGE_INPUT=flag", "IMGUS_SAFETY_IMAGE_MODEL=" + misfit}, "the manifest says [1 8 8 3]", nil},
 		"not its own model": {[]string{"IMGUS_SAFETY_IMAGE_INPUT=flag", "IMGUS_SAFETY_IMAGE_MODEL=" + classifier}, "safety.image.model", func() {
 			writeFile(t, filepath.Join(classifier, "model.onnx"), []byte("another"))
 		}},
@@ -168,5 +176,62 @@ func TestChecksThatCannotRun(t *testing.T) {
 				t.Errorf("got %s", stderr)
 			}
 		})
+	}
+}
+
+// Engines die at any moment, also while they look at a picture: what is done was
+// looked at, and of what is refused nothing was stored.
+func TestChecksSurviveTheirEngines(t *testing.T) {
+	classifier, _ := redFilter(t)
+	s := newStation(t, "IMGUS_LOG_LEVEL=error", "IMGUS_ENGINE_WARM_UP=demo", "IMGUS_JOB_MAX_ATTEMPTS=20",
+		"IMGUS_SAFETY_IMAGE_MODEL="+classifier, "IMGUS_SAFETY_IMAGE_OUTPUT=block")
+	events := s.events()
+	stop := s.daemon()
+	var ids []string
+	for i := range 16 {
+		prompt := []string{blue, yellow}[i%2]
+		j := &job.Job{
+			Version: 1, ID: fmt.Sprint("job-", i), Kind: job.TextToImage, Model: "demo", Prompt: &prompt, Steps: new(4), Seed: new(int64(42)), Images: new(2),
+		}
+		if _, err := s.client.Enqueue(t.Context(), j, "interactive"); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, j.ID)
+	}
+	killed, ended, useful := 0, 0, true
+	for m := range events {
+		switch {
+		case m.State.Final():
+			ended, useful = ended+1, true
+		case m.State == job.Running && m.Stage != job.StageFetch && useful && killed < 5:
+			time.Sleep(rand.N(150 * time.Millisecond))
+			for _, pid := range childrenOf(t, os.Getpid(), "engine") {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+				killed++
+			}
+			useful = false
+		}
+		if ended == len(ids) {
+			break
+		}
+	}
+	s.await(ids)
+	if killed == 0 {
+		t.Error("no engine was killed")
+	}
+	for i, id := range ids {
+		r := s.record(id)
+		if i%2 == 1 && (r.State != job.Failed || r.Error.Code != job.Refused) || i%2 == 0 && (r.State != job.Done || len(r.Safety) != len(r.Images)) {
+			t.Errorf("%s: record is %+v, %+v", id, r, r.Error)
+		}
+		for object := range s.bucket.List(t.Context(), "results/"+id+"/") {
+			if i%2 == 1 && !strings.HasSuffix(object.Key, ".json") {
+				t.Errorf("%s is stored", object.Key)
+			}
+		}
+	}
+	t.Logf("%d engines killed", killed)
+	if status, log := stop(); status != 0 {
+		t.Errorf("exit status %d, log\n%s", status, log)
 	}
 }

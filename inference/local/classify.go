@@ -19,6 +19,9 @@ import (
 
 var _ inference.Classifier = (*Engine)(nil)
 
+// ErrClassifier: the classifier of pictures cannot be used.
+var ErrClassifier = errors.New("the classifier of pictures cannot be used")
+
 // classifier is the image classifier on one device. Whoever holds the device may
 // run it.
 type classifier struct {
@@ -38,11 +41,11 @@ func (e *Engine) startClassifier(runtime *onnx.Runtime) error {
 	}
 	data, err := m.Read()
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrClassifier, err)
 	}
 	for _, d := range e.devices {
 		if d.classifier, err = openClassifier(runtime, m, data, exact(d.sessions)); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", ErrClassifier, err)
 		}
 		e.closers = slices.Insert(e.closers, 0, d.classifier.close)
 		d.memory.reserve(int64(len(data)))

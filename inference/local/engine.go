@@ -77,8 +77,8 @@ type device struct {
 
 var _ inference.Host = (*Engine)(nil)
 
-// Open loads ONNX Runtime and starts the devices. Errors are onnx.ErrLibrary and
-// onnx.ErrDevice: a device that cannot start is never replaced by another.
+// Open loads ONNX Runtime and starts the devices. Errors are onnx.ErrLibrary,
+// ErrClassifier and onnx.ErrDevice: a device that cannot start is never replaced by another.
 func Open(o Options) (_ *Engine, err error) {
 	runtime, err := onnx.Open(o.Library)
 	if err != nil {
