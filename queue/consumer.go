@@ -66,25 +66,6 @@ type Options struct {
 	About   func() About
 }
 
-// Settings are the options that can change while a consumer runs.
-type Settings struct {
-	MaxAttempts   int
-	Timeout       time.Duration
-	ShutdownGrace time.Duration
-}
-
-// Adjust changes a running consumer: what is taken from now on has the new
-// settings, and so has a drain that begins from now on.
-func (c *Consumer) Adjust(s Settings) error {
-	changed := c.opts
-	changed.MaxAttempts, changed.Timeout, changed.ShutdownGrace = s.MaxAttempts, s.Timeout, s.ShutdownGrace
-	if err := changed.check(); err != nil {
-		return fmt.Errorf("queue: %w", err)
-	}
-	c.settings.Store(&s)
-	return nil
-}
-
 func (o *Options) check() error {
 	var problems []error
 	for name, weight := range o.Queues {
@@ -139,6 +120,25 @@ type Consumer struct {
 
 	holding holdOff
 	unsaid  unsaid
+}
+
+// Settings are the options that can change while a consumer runs.
+type Settings struct {
+	MaxAttempts   int
+	Timeout       time.Duration
+	ShutdownGrace time.Duration
+}
+
+// Adjust changes a running consumer: what is taken from now on has the new
+// settings, and so has a drain that begins from now on.
+func (c *Consumer) Adjust(s Settings) error {
+	changed := c.opts
+	changed.MaxAttempts, changed.Timeout, changed.ShutdownGrace = s.MaxAttempts, s.Timeout, s.ShutdownGrace
+	if err := changed.check(); err != nil {
+		return fmt.Errorf("queue: %w", err)
+	}
+	c.settings.Store(&s)
+	return nil
 }
 
 // NewConsumer makes a consumer; it connects to nothing.
