@@ -86,8 +86,10 @@ func newStation(t *testing.T, shared servers, db int) *station {
 			}
 		}
 	})
+	// The mark names the job, and a picture is compared with that of another job
+	// that asks for the same.
 	s.environ = []string{
-		"IMGUS_ENGINE_LIBRARY=" + testservices.ONNXRuntime(t), "IMGUS_ENGINE_DEVICES=cpu", "IMGUS_ENGINE_THREADS=1",
+		"IMGUS_ENGINE_LIBRARY=" + testservices.ONNXRuntime(t), "IMGUS_ENGINE_DEVICES=cpu", "IMGUS_ENGINE_THREADS=1", "IMGUS_MARK_ENABLED=false",
 		"IMGUS_MODELS_DIRECTORY=" + models(t), "TMPDIR=" + s.scratch(), "IMGUS_LOG_FORMAT=json",
 		"IMGUS_STORAGE_BUCKET=" + shared.s3.Bucket, "IMGUS_STORAGE_PREFIX=" + s.prefix, "IMGUS_STORAGE_TLS=false",
 		"IMGUS_STORAGE_ACCESS_KEY=" + shared.s3.AccessKey, "IMGUS_STORAGE_SECRET_KEY=" + shared.s3.SecretKey,
@@ -216,7 +218,7 @@ func expect(t *testing.T, jobs []*job.Job) func() []byte {
 	}
 	generate := exec.CommandContext(t.Context(), worker, "generate", "--models", models(t), "--jobs", "-", "--output", t.TempDir(), "--json")
 	generate.Stdin, generate.Stdout, generate.Stderr = &lines, &output, &errs
-	generate.Env = []string{"IMGUS_ENGINE_LIBRARY=" + testservices.ONNXRuntime(t), "IMGUS_ENGINE_DEVICES=cpu", "IMGUS_ENGINE_THREADS=1"}
+	generate.Env = []string{"IMGUS_ENGINE_LIBRARY=" + testservices.ONNXRuntime(t), "IMGUS_ENGINE_DEVICES=cpu", "IMGUS_ENGINE_THREADS=1", "IMGUS_MARK_ENABLED=false"}
 	must(t, generate.Start())
 	return func() []byte {
 		t.Helper()

@@ -65,7 +65,7 @@ func ended(model string, kind job.Kind, state job.State, code job.Code) queue.En
 		Engine: &job.EngineInfo{Device: "cpu"}, Parameters: &job.Parameters{Steps: 20, Strength: new(0.5)},
 		Timings: job.Timings{
 			job.StageQueued: 500, job.StageFetch: 10, job.StageLoad: 100, job.StageText: 20, job.StageDenoise: 1000, job.StageVAE: 50,
-			job.StageEncode: 5, job.StageStore: 30, job.StageTotal: 1215,
+			job.StageEncode: 5, job.StageStore: 30, job.StageTotal: 1315, // 100 of them for a device
 		},
 	}
 	if code != "" {

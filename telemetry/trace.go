@@ -149,6 +149,14 @@ func (t *Tracer) end(ctx context.Context, s queue.End) {
 	if r.Engine != nil {
 		span.SetAttributes(attribute.String("device", r.Engine.Device))
 	}
+	// What no stage accounts for is the wait for a device, between the fetch and
+	// the engine's stages.
+	waited := r.Timings[job.StageTotal]
+	for stage, ms := range r.Timings {
+		if stage != job.StageTotal && stage != job.StageQueued {
+			waited -= ms
+		}
+	}
 	at := s.Began
 	for _, stage := range job.Stages() {
 		ms, ok := r.Timings[stage]
@@ -161,6 +169,9 @@ func (t *Tracer) end(ctx context.Context, s queue.End) {
 			from = at.Add(-took)
 		} else {
 			at = at.Add(took)
+		}
+		if stage == job.StageFetch {
+			at = at.Add(time.Duration(max(waited, 0)) * time.Millisecond)
 		}
 		_, part := t.tracer.Start(ctx, string(stage), trace.WithTimestamp(from))
 		part.End(trace.WithTimestamp(from.Add(took)))

@@ -93,6 +93,9 @@ func TestTrace(t *testing.T) {
 		}
 		last = s.EndTime
 	}
+	if wait := spans["load"].StartTime.Sub(spans["fetch"].EndTime); wait != 100*time.Millisecond {
+		t.Errorf("it waited %s for a device", wait)
+	}
 	if s, ok := spans["storage put"]; !ok || s.Parent.SpanID() != attempt.SpanContext.SpanID() {
 		t.Error("the operation on the storage has no span below the attempt's")
 	}
