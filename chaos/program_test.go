@@ -2,11 +2,9 @@ package chaos
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -101,21 +99,7 @@ func TestStorageAway(t *testing.T) {
 	w := s.start("IMGUS_STORAGE_ENDPOINT="+link.Addr(), failpoint.Variable+"="+failpoint.Order(failpoint.Encoded, signal))
 	s.reach(signal)
 	link.Cut()
-	listener, err := net.Listen("tcp", link.Addr())
-	must(t, err)
-	var connections atomic.Int32
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			connections.Add(1)
-			_ = conn.Close()
-		}
-	}()
+	knocks := testservices.CountKnocks(t, link.Addr())
 	must(t, failpoint.Release(signal))
 	const seconds = 20
 	time.Sleep(seconds / 2 * time.Second)
@@ -129,7 +113,7 @@ func TestStorageAway(t *testing.T) {
 		lines = append(lines, strings.Replace(lines[0], `"one"`, `"`+other.ID+`"`, 1))
 	}
 	time.Sleep(seconds / 2 * time.Second)
-	n := connections.Load()
+	n := knocks.Count()
 	if n == 0 || n > 2*seconds {
 		t.Errorf("%d connections in %d seconds", n, seconds)
 	}
@@ -141,8 +125,7 @@ func TestStorageAway(t *testing.T) {
 		log, err := os.ReadFile(late.log)
 		return strings.Contains(string(log), "storage is away"), err
 	}))
-	must(t, listener.Close())
-	<-closed
+	knocks.Close()
 	must(t, link.Restore())
 	s.awaitNoTask()
 	for _, id := range []string{"one", "waits-0", "waits-3"} {

@@ -2,11 +2,9 @@ package queue_test
 
 import (
 	"context"
-	"net"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -302,37 +300,20 @@ func TestPaceOfConnecting(t *testing.T) {
 	w := start(t, options(at, newHandler(done)))
 	eventually(t, "the worker to be ready", w.Ready)
 	server.Kill()
-	listener, err := net.Listen("tcp", server.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var attempts atomic.Int32
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			attempts.Add(1)
-			_ = conn.Close()
-		}
-	}()
+	knocks := testservices.CountKnocks(t, server.Addr)
 	const seconds = 10
 	time.Sleep(seconds * time.Second)
-	if n := attempts.Load(); n == 0 || n > 2*seconds {
+	if n := knocks.Count(); n == 0 || n > 2*seconds {
 		t.Errorf("%d attempts in %d seconds", n, seconds)
 	}
 	if w.Ready() {
 		t.Error("ready without Redis")
 	}
-	_ = listener.Close()
-	<-closed
+	knocks.Close()
 	server.Start()
 	back := time.Now()
 	c := client(t, at)
 	enqueue(t, c, "a")
 	waitState(t, c, "a", job.Done)
-	t.Logf("%d attempts in %d seconds; a job was done %.1f s after the return", attempts.Load(), seconds, time.Since(back).Seconds())
+	t.Logf("%d attempts in %d seconds; a job was done %.1f s after the return", knocks.Count(), seconds, time.Since(back).Seconds())
 }

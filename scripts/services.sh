@@ -4,13 +4,13 @@
 #   scripts/services.sh start|stop
 #
 # They listen on this machine alone and keep their data in .cache/services, which stop leaves. Other ports:
-# IMGUS_SERVICES_REDIS_PORT, IMGUS_SERVICES_S3_PORT.
+# SERVICES_REDIS_PORT, SERVICES_S3_PORT.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-home=${IMGUS_SERVICES_DIRECTORY:-$root/.cache/services}
-redis_port=${IMGUS_SERVICES_REDIS_PORT:-6390}
-s3_port=${IMGUS_SERVICES_S3_PORT:-7090}
+home=${SERVICES_DIRECTORY:-$root/.cache/services}
+redis_port=${SERVICES_REDIS_PORT:-6390}
+s3_port=${SERVICES_S3_PORT:-7090}
 
 running() { [ -f "$home/$1.pid" ] && kill -0 "$(cat "$home/$1.pid")" 2>/dev/null; }
 

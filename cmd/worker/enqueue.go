@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -107,12 +106,11 @@ func (e *enqueuer) run(cmd *cobra.Command) error {
 // trace is the trace context that the command was started in, if any, by the
 // variable that tools for shells use.
 func (a *app) trace() map[string]string {
-	for _, entry := range a.environ {
-		if value, ok := strings.CutPrefix(entry, "TRACEPARENT="); ok && traceparent.MatchString(value) {
-			return map[string]string{"traceparent": value}
-		}
+	value := lookupEnv(a.environ, "TRACEPARENT")
+	if !traceparent.MatchString(value) {
+		return nil
 	}
-	return nil
+	return map[string]string{"traceparent": value}
 }
 
 var traceparent = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)

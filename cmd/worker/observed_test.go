@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -130,25 +129,9 @@ func TestReadiness(t *testing.T) {
 
 // A storage that is away is not knocked at more than twice a second.
 func TestStorageIsNotHammered(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var knocks atomic.Int32
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			knocks.Add(1)
-			conn.Close()
-		}
-	}()
+	knocks := testservices.CountKnocks(t, "127.0.0.1:0")
 	at := newEndpoint(t)
-	p := newProgram(t, "IMGUS_HTTP_ADDRESS="+string(at), "IMGUS_REDIS_URL=redis://"+testservices.Redis(t), "IMGUS_STORAGE_ENDPOINT="+listener.Addr().String(),
+	p := newProgram(t, "IMGUS_HTTP_ADDRESS="+string(at), "IMGUS_REDIS_URL=redis://"+testservices.Redis(t), "IMGUS_STORAGE_ENDPOINT="+knocks.Addr,
 		"IMGUS_STORAGE_BUCKET=imgus", "IMGUS_STORAGE_ACCESS_KEY=a", "IMGUS_STORAGE_SECRET_KEY=b", "IMGUS_STORAGE_TLS=false",
 		"IMGUS_MODELS_DIRECTORY="+testModels, "IMGUS_LOG_LEVEL=error", "IMGUS_ENGINE_ISOLATE=false")
 	stop := p.daemon()
@@ -156,14 +139,12 @@ func TestStorageIsNotHammered(t *testing.T) {
 	start := time.Now()
 	time.Sleep(6 * time.Second)
 	const burst = 6
-	if n, most := knocks.Load(), burst+2*time.Since(start).Seconds(); float64(n) > most {
+	if n, most := knocks.Count(), burst+2*time.Since(start).Seconds(); float64(n) > most {
 		t.Errorf("%d connections, %v would be many", n, most)
 	} else {
 		t.Logf("%d connections in %s", n, time.Since(start))
 	}
 	stop()
-	listener.Close()
-	<-ended
 }
 
 // A broken model beside a good one is named, and makes nobody unready: neither
