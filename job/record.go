@@ -181,9 +181,12 @@ type Deletion struct {
 // SubjectEntry is the entry of a job in the index of its subject. It names what
 // belongs to the job and stands nowhere else once the payload is gone.
 type SubjectEntry struct {
-	Version int      `json:"version"`
-	ID      string   `json:"id"`
-	Inputs  []string `json:"inputs,omitempty"` // object keys
+	Version int    `json:"version"`
+	ID      string `json:"id"`
+	// Inputs are the object keys of what the job keeps. What goes with it is
+	// named by marks alone, since a key may hold a file's name.
+	Inputs []string `json:"inputs,omitempty"`
+	Marks  []string `json:"input_marks,omitempty"`
 }
 
 // Outcome is what the queue publishes when a job has ended.

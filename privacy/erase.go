@@ -70,7 +70,7 @@ func (e *erasure) condemn(ctx context.Context) error {
 		news := map[string]*found{}
 		for id, f := range jobs {
 			if before, known := e.jobs[id]; known {
-				before.inputs = union(before.inputs, f.inputs)
+				before.inputs, before.marks = union(before.inputs, f.inputs), union(before.marks, f.marks)
 				continue
 			}
 			news[id], e.jobs[id] = f, f
@@ -90,7 +90,7 @@ func (e *erasure) condemn(ctx context.Context) error {
 func (e *erasure) condemnOne(ctx context.Context, f *found) error {
 	e.tally.job(f.id)
 	if !f.indexed || f.queued != nil && len(f.inputs) > 0 {
-		data, err := json.Marshal(job.SubjectEntry{Version: job.Version, ID: f.id, Inputs: f.inputs})
+		data, err := json.Marshal(job.SubjectEntry{Version: job.Version, ID: f.id, Inputs: f.inputs, Marks: f.marks})
 		if err != nil {
 			return fmt.Errorf("encode index entry: %w", err)
 		}
@@ -197,17 +197,20 @@ func (e *erasure) wipeUploads(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	inputs := map[string]bool{}
+	inputs, marks := map[string]bool{}, map[string]bool{}
 	for _, f := range e.jobs {
 		for _, key := range f.inputs {
 			inputs[key] = true
+		}
+		for _, mark := range f.marks {
+			marks[mark] = true
 		}
 	}
 	for u, err := range bucket.Uploads(ctx) {
 		if err != nil {
 			return fmt.Errorf("list uploads: %w", err)
 		}
-		if !inputs[u.Key] && e.jobs[owner(u.Key)] == nil {
+		if !inputs[u.Key] && !marks[storage.InputMark(e.o.SubjectKey, u.Key)] && e.jobs[owner(u.Key)] == nil {
 			continue
 		}
 		if err := bucket.Abort(ctx, u); err != nil {

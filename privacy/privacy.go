@@ -93,6 +93,7 @@ const parallel = 16
 type found struct {
 	id      string
 	inputs  []string // object keys
+	marks   []string // of inputs whose keys stand nowhere any more
 	indexed bool     // it stands in the index
 	queued  *Queued  // nil if it is in no queue
 }
@@ -149,7 +150,7 @@ func (r *Rights) readIndex(ctx context.Context, who string, jobs map[string]*fou
 			continue
 		}
 		group.Go(func() error {
-			inputs, err := r.readEntry(within, object.Key)
+			entry, err := r.readEntry(within, object.Key)
 			if err != nil {
 				return err
 			}
@@ -161,32 +162,32 @@ func (r *Rights) readIndex(ctx context.Context, who string, jobs map[string]*fou
 				jobs[id] = f
 			}
 			f.indexed = true
-			f.inputs = union(f.inputs, inputs)
+			f.inputs, f.marks = union(f.inputs, entry.Inputs), union(f.marks, entry.Marks)
 			return nil
 		})
 	}
 	return errors.Join(listing, group.Wait())
 }
 
-// readEntry gives the inputs that an entry of the index names.
-func (r *Rights) readEntry(ctx context.Context, key string) ([]string, error) {
+// readEntry reads an entry of the index.
+func (r *Rights) readEntry(ctx context.Context, key string) (entry job.SubjectEntry, err error) {
 	data, err := r.o.Bucket.Get(ctx, key, storage.MaxRecord)
 	if errors.Is(err, storage.ErrNotFound) {
-		return nil, nil // another erasure was here
+		return entry, nil // another erasure was here
 	}
-	var entry job.SubjectEntry
 	if err == nil {
 		if json.Unmarshal(data, &entry) == nil {
-			return slices.DeleteFunc(entry.Inputs, func(key string) bool { return !storage.ValidInputKey(key) }), nil
+			entry.Inputs = slices.DeleteFunc(entry.Inputs, func(key string) bool { return !storage.ValidInputKey(key) })
+			return entry, nil
 		}
 		err = storage.ErrCorrupt
 	}
 	if errors.Is(err, storage.ErrCorrupt) {
 		// The job itself is known by the key.
 		r.o.Log.WarnContext(ctx, "an entry of the index cannot be read; inputs that the job kept may remain until retention deletes them")
-		return nil, nil
+		return job.SubjectEntry{}, nil
 	}
-	return nil, fmt.Errorf("read the index: %w", err)
+	return entry, fmt.Errorf("read the index: %w", err)
 }
 
 func (r *Rights) pseudonym(subject string) string { return storage.Pseudonym(r.o.SubjectKey, subject) }

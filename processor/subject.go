@@ -36,8 +36,12 @@ func (p *Processor) index(ctx context.Context, j *job.Job) error {
 	}
 	entry := job.SubjectEntry{Version: job.Version, ID: j.ID}
 	for _, key := range j.InputKeys() {
-		if storage.ValidInputKey(key) {
+		switch {
+		case !storage.ValidInputKey(key):
+		case j.KeepInput:
 			entry.Inputs = append(entry.Inputs, key)
+		default: // until it goes, the queue names it
+			entry.Marks = append(entry.Marks, storage.InputMark(p.subjects, key))
 		}
 	}
 	data, err := json.Marshal(entry)

@@ -74,6 +74,9 @@ func Pseudonym(key []byte, subject string) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
+// InputMark stands for an input's key where the key itself shall not stand.
+func InputMark(key []byte, input string) string { return Pseudonym(key, "input\n"+input) }
+
 // SubjectJobs is the prefix of a subject's index; each key ends in a job's id.
 func SubjectJobs(pseudonym string) string { return SubjectPrefix + pseudonym + "/" }
 

@@ -17,7 +17,8 @@ import (
 	"github.com/imgus/worker/job"
 )
 
-// The test binary is also the engine process that the worker starts.
+// The test binary is also the engine process that the worker starts, and the
+// daemon of tests that kill it.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "engine" {
 		breakEngine()

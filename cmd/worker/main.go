@@ -13,6 +13,7 @@ import (
 	"github.com/imgus/worker/configs"
 	"github.com/imgus/worker/inference/local"
 	"github.com/imgus/worker/inference/onnx"
+	"github.com/imgus/worker/inference/remote"
 	"github.com/imgus/worker/job"
 	"github.com/imgus/worker/queue"
 	"github.com/imgus/worker/storage"
@@ -34,6 +35,11 @@ const (
 )
 
 func main() {
+	// Every command holds something of a user's, or a secret.
+	if err := remote.Harden(); err != nil {
+		fmt.Fprintln(os.Stderr, "worker:", err)
+		os.Exit(exitFailed)
+	}
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}
 	os.Exit(a.run(context.Background(), os.Args[1:]))
 }

@@ -40,7 +40,7 @@ func (c *Child) Run(ctx context.Context, stdin io.Reader) error {
 	}
 	defer control.Close()
 	ignoreSignals()
-	if err := harden(); err != nil {
+	if err := Harden(); err != nil {
 		return err
 	}
 	var config json.RawMessage
@@ -62,7 +62,7 @@ func (c *Child) Run(ctx context.Context, stdin io.Reader) error {
 // Confine keeps what is in this process's memory in it and takes the network
 // away from it for good, as from an engine's, for programs that Once runs.
 func Confine(log *slog.Logger) error {
-	if err := harden(); err != nil {
+	if err := Harden(); err != nil {
 		return err
 	}
 	confined(log)

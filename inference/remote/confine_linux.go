@@ -10,9 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// harden keeps what is in memory, photos and prompts, from being dumped to
-// disk or read by other processes of the same user.
-func harden() error {
+// Harden keeps what is in this process's memory, photos and prompts, from being
+// dumped to disk or read by other processes of the same user. The limit is for
+// cores that the kernel writes; those that it pipes to a program (core(5)) only
+// the other holds back.
+func Harden() error {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("forbid core dumps: %w", err)
 	}

@@ -8,7 +8,8 @@ import (
 	"runtime"
 )
 
-func harden() error { return nil }
+// Harden does nothing on this system.
+func Harden() error { return nil }
 
 func confine() (string, error) {
 	return "", fmt.Errorf("confine engine: %w on %s", errors.ErrUnsupported, runtime.GOOS)
