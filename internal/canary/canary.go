@@ -54,7 +54,7 @@ func forms(stem []byte) []form {
 		{"upper case", bytes.ToUpper(stem)},
 		{"hexadecimal", []byte(hex.EncodeToString(stem))},
 		{"upper hexadecimal", []byte(strings.ToUpper(hex.EncodeToString(stem)))},
-		{"list of numbers", []byte(strings.Trim(fmt.Sprint(stem), "[]"))}, //nolint:staticcheck // as a careless log has it
+		{"list of numbers", []byte(strings.Trim(fmt.Sprint(stem), "[]"))},                          //nolint:staticcheck // as a careless log has it
 		{"JSON array", []byte(strings.ReplaceAll(strings.Trim(fmt.Sprint(stem), "[]"), " ", ","))}, //nolint:staticcheck // as above
 		{"escaped", []byte(`\x` + strings.Join(pairs(hex.EncodeToString(stem)), `\x`))},
 	}
