@@ -20,6 +20,7 @@ var Reference string
 type Config struct {
 	Log     Log            `mapstructure:"log"`
 	Redis   Redis          `mapstructure:"redis"`
+	Seal    Seal           `mapstructure:"seal"`
 	Queues  map[string]int `mapstructure:"queues"` // name to priority
 	Storage Storage        `mapstructure:"storage"`
 	Models  Models         `mapstructure:"models"`
@@ -69,6 +70,13 @@ type Sentinel struct {
 // Cluster is a Redis Cluster, by some of its nodes.
 type Cluster struct {
 	Addresses []string `mapstructure:"addresses"`
+}
+
+// Seal is the encryption of what producers put into Redis.
+type Seal struct {
+	Directory string `mapstructure:"directory"` // a file for each key
+	Key       string `mapstructure:"key"`       // the id of the one to seal with
+	Required  bool   `mapstructure:"required"`
 }
 
 // Storage is where inputs, images and records are.

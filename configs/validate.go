@@ -14,6 +14,7 @@ import (
 
 	"github.com/imgus/worker/job"
 	"github.com/imgus/worker/privacy"
+	"github.com/imgus/worker/queue/seal"
 )
 
 // checker holds the rules that values must satisfy one by one and together.
@@ -46,6 +47,7 @@ func (c Config) validate(sources Sources, problems *Problems, needs []Need) {
 	check.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	check.oneOf("log.format", c.Log.Format, "auto", "text", "json")
 	check.redis(c.Redis)
+	check.seal(c.Seal)
 	check.queues(c.Queues)
 	check.storage(c.Storage, slices.Contains(needs, NeedStorage))
 	if c.Models.Directory == "" {
@@ -166,6 +168,23 @@ func (c checker) redis(r Redis) {
 		c.wrong("redis.tls.ca_file", "is of no use without redis.tls.enabled")
 	}
 	c.certificates("redis.tls.ca_file", r.TLS.CAFile)
+}
+
+func (c checker) seal(s Seal) {
+	keys := seal.Keys{Directory: s.Directory}
+	ids, err := keys.IDs()
+	switch {
+	case s.Directory == "" && s.Required:
+		c.wrong("seal.directory", "must be set: seal.required is")
+	case s.Directory == "" && s.Key != "":
+		c.wrong("seal.directory", "must be set: seal.key is")
+	case err != nil:
+		c.wrong("seal.directory", "%v", err)
+	case s.Required && len(ids) == 0:
+		c.wrong("seal.directory", "must have a key in it: seal.required is set (openssl rand -base64 32)")
+	case s.Key != "" && !slices.Contains(ids, s.Key):
+		c.wrong("seal.key", "must be the name of a file in seal.directory")
+	}
 }
 
 func (c checker) addresses(key string, list []string) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/imgus/worker/internal/failpoint"
 	"github.com/imgus/worker/job"
+	"github.com/imgus/worker/queue/seal"
 )
 
 // redisPatience bounds each of our own calls to Redis within an attempt.
@@ -55,7 +56,7 @@ func (c *Consumer) processTask(ctx context.Context, task *asynq.Task) error {
 		<-ctx.Done()
 		return job.ErrShutdown
 	case park:
-		return &later{code: "held", delay: parkDelay(d.attempt.Number)}
+		return &later{code: v.waits, delay: parkDelay(d.attempt.Number)}
 	default:
 		return &later{code: v.reason.Code, delay: retryDelay(d.attempt.Number, v.reason)}
 	}
@@ -123,13 +124,18 @@ func (c *Consumer) release(work context.Context, id string) {
 
 // try runs the handler, unless the job cannot or must not run.
 func (c *Consumer) try(work context.Context, d *delivery) verdict {
-	if err := d.read(c.opts.Limits); err != nil {
+	err := d.read(c.opts.Keys, c.opts.Limits)
+	noKey := errors.Is(err, seal.ErrNoKey)
+	if err != nil && !noKey {
 		return verdict{action: refuse, reason: job.AsError(err), counted: true}
 	}
 	most := c.settings.Load().MaxAttempts
 	switch {
 	case c.marked(work, d.id):
 		c.slots.cancel(d.id, job.ErrCancelled) // the handler records it
+	case noKey:
+		c.log.Warn("a job waits for its key (see seal.directory)", "job_id", d.id, "error", err)
+		return verdict{action: park, waits: waitsForKey}
 	case d.counted > most:
 		reason := job.Errorf(job.Internal, "the worker ended %d times while it worked on the job", d.counted-1)
 		return verdict{action: refuse, reason: reason, counted: true}
@@ -141,10 +147,15 @@ func (c *Consumer) try(work context.Context, d *delivery) verdict {
 	return judge(c.process(work, d), d.counted >= most)
 }
 
-// read decodes the payload. The job has the task's id in any case, and as much
-// of the rest as could be read.
-func (d *delivery) read(limits job.Limits) error {
-	j, err := job.Parse(d.payload, limits)
+// read opens and decodes the payload. The job has the task's id in any case, and
+// as much of the rest as could be read. The error may be seal.ErrNoKey.
+func (d *delivery) read(keys seal.Keys, limits job.Limits) error {
+	d.job = &job.Job{ID: d.id}
+	payload, err := keys.Open(d.payload, d.queue, d.id)
+	if err != nil {
+		return err
+	}
+	j, err := job.Parse(payload, limits)
 	same := j.ID == d.id
 	j.ID, d.job = d.id, j
 	if err == nil && !same {
@@ -193,7 +204,7 @@ func (c *Consumer) refuse(work context.Context, d *delivery, reason *job.Error) 
 			return
 		}
 		if errors.Is(r.err, job.ErrHeld) {
-			v = verdict{action: park}
+			v = verdict{action: park, waits: waitsForRelease}
 			return
 		}
 		v = verdict{action: retry, reason: explain(r)}
@@ -231,7 +242,7 @@ func (c *Consumer) settle(work context.Context, d *delivery, v verdict) {
 	case handBack:
 		log.Info("job handed back")
 	case park:
-		log.Debug("job waits: its subject is on hold")
+		log.Debug("job waits", "for", v.waits)
 	}
 	if !v.counted {
 		if err := c.attempts.uncount(ctx, d.id, d.attempt); err != nil {

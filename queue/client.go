@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/imgus/worker/job"
+	"github.com/imgus/worker/queue/seal"
 )
 
 const (
@@ -28,6 +29,8 @@ type ClientOptions struct {
 	// Headers, if not nil, gives a task's headers: the trace context of what
 	// enqueues it (traceparent, as W3C Trace Context has it).
 	Headers func(ctx context.Context) map[string]string
+	// Keys seal what is enqueued, if one is chosen, and open what waits.
+	Keys seal.Keys
 }
 
 // Client puts jobs into Redis and follows them. Errors of Redis are
@@ -38,6 +41,7 @@ type Client struct {
 	inspector *asynq.Inspector
 	statuses  statuses
 	headers   func(ctx context.Context) map[string]string
+	keys      seal.Keys
 }
 
 // Receipt is what a producer learns when it has enqueued a job.
@@ -64,6 +68,7 @@ func NewClient(opts ClientOptions) (*Client, error) {
 	return &Client{
 		redis:     clients[0],
 		headers:   opts.Headers,
+		keys:      opts.Keys,
 		tasks:     asynq.NewClientFromRedisClient(clients[0]),
 		inspector: asynq.NewInspectorFromRedisClient(clients[0]),
 		statuses:  statuses{redis: clients[0], ttl: opts.StatusTTL},
@@ -92,6 +97,10 @@ func (c *Client) Enqueue(ctx context.Context, j *job.Job, queue string) (Receipt
 	if err != nil {
 		return Receipt{}, err
 	}
+	sealed, err := c.keys.Seal(payload, queue, j.ID)
+	if err != nil {
+		return Receipt{}, err
+	}
 	// The status comes first: it is what holds the id across all queues. A
 	// producer that dies in between leaves a status without a task, which the
 	// next call mends, since the task's id is unique too.
@@ -117,7 +126,12 @@ func (c *Client) Enqueue(ctx context.Context, j *job.Job, queue string) (Receipt
 			return receipt, nil
 		}
 	}
-	_, err = c.tasks.EnqueueContext(ctx, asynq.NewTaskWithHeaders(job.TaskType, payload, c.headers(ctx)),
+	if receipt.Queue != queue {
+		if sealed, err = c.keys.Seal(payload, receipt.Queue, j.ID); err != nil {
+			return Receipt{}, err
+		}
+	}
+	_, err = c.tasks.EnqueueContext(ctx, asynq.NewTaskWithHeaders(job.TaskType, sealed, c.headers(ctx)),
 		asynq.TaskID(j.ID), asynq.Queue(receipt.Queue), asynq.MaxRetry(taskMaxRetry), asynq.Timeout(taskTimeout), asynq.Retention(0))
 	switch {
 	case errors.Is(err, asynq.ErrTaskIDConflict):
@@ -198,9 +212,20 @@ func (c *Client) Waiting(id string) (*job.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	j, _ := job.Decode(task.Payload) // what it cannot be made of does not matter to who ends it
-	j.ID = id
+	j, _ := c.decode(task.Payload, task.Queue, id)
 	return j, nil
+}
+
+// decode reads as much of a job as can be read, and reports whether that is all:
+// whoever ends it, or asks whose it is, does not care what else is wrong.
+func (c *Client) decode(payload []byte, queue, id string) (*job.Job, bool) {
+	opened, err := c.keys.Open(payload, queue, id)
+	if err != nil {
+		return &job.Job{ID: id}, false
+	}
+	j, _ := job.Decode(opened)
+	j.ID = id
+	return j, json.Valid(opened)
 }
 
 // Withdraw takes a waiting job out of its queue after its outcome was recorded,

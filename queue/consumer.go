@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/imgus/worker/job"
+	"github.com/imgus/worker/queue/seal"
 )
 
 // Handler does the work.
@@ -54,6 +55,8 @@ type Options struct {
 	StatusTTL time.Duration
 	// Limits narrow what a job may ask for.
 	Limits job.Limits
+	// Keys open sealed payloads.
+	Keys seal.Keys
 	// Gate is asked before a job is taken; while it gives an error, for example
 	// because the storage is away, none is. May be nil.
 	Gate     func() error

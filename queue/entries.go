@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"encoding/json"
 	"iter"
 	"time"
 
@@ -44,7 +43,7 @@ func (c *Client) Entries(ctx context.Context) iter.Seq2[Entry, error] {
 				return
 			}
 			for id := range ids {
-				entry, found, err := q.entry(ctx, id)
+				entry, found, err := c.entry(ctx, q, id)
 				if err != nil || found {
 					if !yield(entry, err) || err != nil {
 						return
@@ -86,7 +85,7 @@ func (q asynqQueue) entries(ctx context.Context) (map[string]bool, error) {
 }
 
 // entry reads a job; it is not found if it has left the queue.
-func (q asynqQueue) entry(ctx context.Context, id string) (Entry, bool, error) {
+func (c *Client) entry(ctx context.Context, q asynqQueue, id string) (Entry, bool, error) {
 	t, err := q.task(ctx, id)
 	if err != nil || t.message == "" {
 		return Entry{}, false, err
@@ -96,10 +95,9 @@ func (q asynqQueue) entry(ctx context.Context, id string) (Entry, bool, error) {
 	if err != nil {
 		return e, true, nil //nolint:nilerr // that it cannot be read is the answer
 	}
-	if payload := m.field("payload").Bytes(); json.Valid(payload) {
-		e.Job, _ = job.Decode(payload) // what else is wrong with it does not matter
-		e.Job.ID = id
-		e.Unreadable = e.Job.Kind == "" // every job has one, so this is none, or hides what it is
+	j, whole := c.decode(m.field("payload").Bytes(), q.name, id)
+	if whole && j.Kind != "" { // every job has one; without, it is none, or hides what it is
+		e.Job, e.Unreadable = j, false
 	}
 	return e, true, nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/imgus/worker/job"
+	"github.com/imgus/worker/queue/seal"
 )
 
 // KeepCancelledContexts takes the defence against A1 away.
@@ -109,7 +110,7 @@ func (c Connection) Open() (redis.UniversalClient, error) {
 // Read decodes a payload as the consumer does.
 func Read(id string, payload []byte) (*job.Job, error) {
 	d := &delivery{id: id, payload: payload}
-	err := d.read(job.Limits{})
+	err := d.read(seal.Keys{}, job.Limits{})
 	return d.job, err
 }
 

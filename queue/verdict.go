@@ -22,7 +22,13 @@ const (
 	refuse                 // no record yet, but the job must end: Handler.Refuse writes it
 	retry                  // later, here or elsewhere
 	handBack               // at once, elsewhere: this worker stops
-	park                   // later: its subject is on hold
+	park                   // later: it waits for a person
+)
+
+// What a parked job waits for.
+const (
+	waitsForRelease job.Code = "held" // of the hold on its subject
+	waitsForKey     job.Code = "sealed"
 )
 
 // verdict is what follows from a result.
@@ -30,6 +36,7 @@ type verdict struct {
 	action  action
 	outcome job.Outcome // of finish
 	reason  *job.Error  // of refuse and retry
+	waits   job.Code    // of park
 	counted bool        // whether the attempt counts against the job
 }
 
@@ -41,7 +48,7 @@ func judge(r result, last bool) verdict {
 		return verdict{action: finish, outcome: r.outcome, counted: true}
 	}
 	if errors.Is(r.err, job.ErrHeld) {
-		return verdict{action: park}
+		return verdict{action: park, waits: waitsForRelease}
 	}
 	reason := explain(r)
 	switch code := reason.Code; {
@@ -77,8 +84,9 @@ func retryDelay(n int, reason *job.Error) time.Duration {
 	return delays[min(max(n, 1), len(delays))-1]
 }
 
-// parkDelay is how long a job on hold waits after its nth attempt. Many may
-// wait, and each costs a few requests; a release lets them go on at once.
+// parkDelay is how long a job that waits for a person does so after its nth
+// attempt. Many may wait, and each costs a few requests; the release of a hold
+// lets them go on at once.
 func parkDelay(n int) time.Duration {
 	return min(time.Duration(max(n, 1))*30*time.Second, 10*time.Minute)
 }

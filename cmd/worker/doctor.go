@@ -20,7 +20,7 @@ func (a *app) doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Try everything that the worker depends on, and say what to do",
 		Long: `Tries each dependency for real, a line each: the configuration; Redis, its
-settings and the user's rights; the storage (write, conditional write, delete);
+settings and the user's rights; the keys of sealed jobs; the storage (write, conditional write, delete);
 ONNX Runtime and its provider libraries; every device, by drawing a small
 picture on it; every model, by its digests; room on the disks; the clock; and
 whether other workers serve the same models. It can run beside a worker.
@@ -96,7 +96,7 @@ func (a *app) doctor(ctx context.Context) error {
 		section string
 		check   func(context.Context)
 	}{
-		{"redis", d.redis}, {"storage", d.storage}, {"engine", d.engine}, {"models", d.models}, {"privacy", d.privacy}, {"safety", d.safety}, {"http", d.http},
+		{"redis", d.redis}, {"seal", d.seal}, {"storage", d.storage}, {"engine", d.engine}, {"models", d.models}, {"privacy", d.privacy}, {"safety", d.safety}, {"http", d.http},
 	} {
 		if !has(part.section) && ctx.Err() == nil {
 			part.check(ctx)

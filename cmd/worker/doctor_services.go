@@ -22,7 +22,7 @@ const patience = 15 * time.Second
 func (d *doctor) redis(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	client, err := queue.NewClient(queue.ClientOptions{Connection: connection(d.config.Redis)})
+	client, err := queue.NewClient(clientOptions(d.config))
 	if err != nil {
 		d.fail("redis", err, "mend the key in section redis of the configuration")
 		return
@@ -86,6 +86,28 @@ func (d *doctor) others(ctx context.Context, client *queue.Client) {
 			"give all workers of a queue the same models, or other queues")
 	}
 	d.ok("workers", "%d at work, %d of them on these queues with the same models", len(workers), same)
+}
+
+// seal tells whether what waits in Redis can be read there.
+func (d *doctor) seal(context.Context) {
+	keys := sealKeys(d.config.Seal)
+	ids, err := keys.IDs() // of a configuration that was checked a moment ago
+	switch {
+	case err != nil:
+		d.fail("seal", err, "mend the folder of seal.directory")
+	case len(ids) == 0:
+		d.warn("seal", "no keys: prompts stand in Redis readable until their jobs end, and sealed jobs wait for a key", "set seal.directory (docs/wire-format.md)")
+	default:
+		plain := "jobs that are not sealed are taken too"
+		if keys.Required {
+			plain = "no others are taken"
+		}
+		with := "this client seals with none"
+		if keys.Key != "" {
+			with = "this client seals with " + keys.Key
+		}
+		d.ok("seal", "jobs sealed with %s can be opened; %s; %s", strings.Join(ids, ", "), plain, with)
+	}
 }
 
 func difference(mine, theirs map[string]string) string {

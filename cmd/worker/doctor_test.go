@@ -46,10 +46,17 @@ func TestDoctor(t *testing.T) {
 		}
 	}
 	found := s.findings(0)
-	for _, check := range []string{"config", "redis", "clock", "workers", "storage", "onnxruntime", "provider", "device", "model", "disk", "privacy", "safety", "http"} {
+	for _, check := range []string{"config", "redis", "clock", "workers", "storage", "onnxruntime", "provider", "device", "model", "disk", "seal", "privacy", "safety", "http"} {
 		if got := verdicts(found, check); len(got) == 0 || slices.Contains(got, bad) {
 			t.Errorf("%s is %v", check, got)
 		}
+	}
+	if got := verdicts(found, "seal"); !slices.Contains(got, warning) {
+		t.Error("no word of prompts that can be read in Redis")
+	}
+	keys := newProgram(t, append(slices.Clone(s.environ), "IMGUS_SEAL_DIRECTORY=../../configs/testdata/keys", "IMGUS_SEAL_KEY=example", "IMGUS_SEAL_REQUIRED=true")...)
+	if stdout, _ := keys.must(0, "doctor"); !strings.Contains(stdout, "jobs sealed with example can be opened; no others are taken; this client seals with example") {
+		t.Error(stdout)
 	}
 	if got := verdicts(found, "redis"); !slices.Contains(got, warning) {
 		t.Error("no word of a Redis that forgets jobs")
@@ -90,6 +97,7 @@ func TestDoctorFindsFaults(t *testing.T) {
 		says    string
 	}{
 		{"config", []string{"IMGUS_LOG_LEVEL=loud"}, 78, "config", "log.level"},
+		{"no key", []string{"IMGUS_SEAL_DIRECTORY=testdata"}, 78, "config", "seal.directory"},
 		{"redis away", []string{"IMGUS_REDIS_URL=redis://127.0.0.1:1"}, 69, "redis", "unavailable"},
 		{"redis forbids", []string{"IMGUS_REDIS_URL=" + limited}, 1, "redis", "+zadd"},
 		{"storage away", []string{"IMGUS_STORAGE_KIND=s3", "IMGUS_STORAGE_ENDPOINT=127.0.0.1:1", "IMGUS_STORAGE_BUCKET=bucket", "IMGUS_STORAGE_ACCESS_KEY=a", "IMGUS_STORAGE_SECRET_KEY=s", "IMGUS_STORAGE_TLS=false"}, 69, "storage", "unavailable"},

@@ -82,9 +82,9 @@ func (e *enqueuer) run(cmd *cobra.Command) error {
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 	defer stop()
-	client, err := queue.NewClient(queue.ClientOptions{
-		Connection: connection(e.config.Redis), StatusTTL: e.config.Job.StatusTTL, Headers: func(context.Context) map[string]string { return e.app.trace() },
-	})
+	opts := clientOptions(e.config)
+	opts.Headers = func(context.Context) map[string]string { return e.app.trace() }
+	client, err := queue.NewClient(opts)
 	if err != nil {
 		return err
 	}

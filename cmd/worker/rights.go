@@ -50,7 +50,7 @@ func (a *app) withRights(cmd *cobra.Command, given string, use func(ctx context.
 		return err
 	}
 	defer bucket.Close()
-	client, err := queue.NewClient(queue.ClientOptions{Connection: connection(c.Redis), StatusTTL: c.Job.StatusTTL})
+	client, err := queue.NewClient(clientOptions(c))
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 	})
 	consumer, err := queue.NewConsumer(queue.Options{
 		Connection: connection(c.Redis), Queues: c.Queues, Concurrency: engine.Slots(), Capacity: engine.Capacity, MaxAttempts: c.Job.MaxAttempts,
-		Timeout: c.Job.Timeout, ShutdownGrace: c.Job.ShutdownGrace, StatusTTL: c.Job.StatusTTL, Limits: limits(c.Limits),
+		Timeout: c.Job.Timeout, ShutdownGrace: c.Job.ShutdownGrace, StatusTTL: c.Job.StatusTTL, Limits: limits(c.Limits), Keys: sealKeys(c.Seal),
 		Handler: handler, Gate: bucket.Away, Log: log, Version: version, About: a.about(c, engine),
 		Observer: telemetry.Jobs{Metrics: seen.metrics, Tracer: seen.tracer},
 	})

@@ -105,7 +105,7 @@ func (a *app) withClient(use func(*queue.Client) error) error {
 	if err != nil {
 		return err
 	}
-	client, err := queue.NewClient(queue.ClientOptions{Connection: connection(c.Redis), StatusTTL: c.Job.StatusTTL})
+	client, err := queue.NewClient(clientOptions(c))
 	if err != nil {
 		return err
 	}

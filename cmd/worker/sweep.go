@@ -43,7 +43,7 @@ can read, and puts jobs back that no worker has. Safe beside running workers.`,
 			defer bucket.Close()
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			client, err := queue.NewClient(queue.ClientOptions{Connection: connection(c.Redis)})
+			client, err := queue.NewClient(clientOptions(c))
 			if err != nil {
 				return err
 			}

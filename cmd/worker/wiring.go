@@ -23,6 +23,7 @@ import (
 	"github.com/imgus/worker/models/demo"
 	"github.com/imgus/worker/processor"
 	"github.com/imgus/worker/queue"
+	"github.com/imgus/worker/queue/seal"
 	"github.com/imgus/worker/storage"
 	"github.com/imgus/worker/storage/directory"
 	"github.com/imgus/worker/storage/s3"
@@ -183,6 +184,16 @@ func connection(c configs.Redis) queue.Connection {
 		Sentinel: queue.Sentinel{Master: c.Sentinel.Master, Addresses: c.Sentinel.Addresses},
 		Cluster:  queue.Cluster{Addresses: c.Cluster.Addresses},
 	}
+}
+
+// sealKeys are the configured keys of sealed payloads.
+func sealKeys(c configs.Seal) seal.Keys {
+	return seal.Keys{Directory: c.Directory, Key: c.Key, Required: c.Required}
+}
+
+// clientOptions are what a client of the configured Redis needs.
+func clientOptions(c configs.Config) queue.ClientOptions {
+	return queue.ClientOptions{Connection: connection(c.Redis), StatusTTL: c.Job.StatusTTL, Keys: sealKeys(c.Seal)}
 }
 
 // retention is the configured retention in the janitor's terms.
