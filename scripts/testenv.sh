@@ -33,6 +33,7 @@ provide IMGUS_TEST_REDIS_SERVER redis.sh "a Redis server"
 provide IMGUS_TEST_VERSITYGW versitygw.sh "an S3 server"
 provide IMGUS_TEST_OPENNSFW opennsfw.sh "an image classifier"
 provide IMGUS_TEST_EXIFTOOL exiftool.sh exiftool
+provide IMGUS_TEST_EXAMPLES examples.sh "what the examples in Python and Node need"
 
 # With everything there, nothing may be skipped.
 if [ ${#missing[@]} -eq 0 ]; then
