@@ -19,6 +19,7 @@ import (
 	"github.com/imgus/worker/internal/testservices"
 	"github.com/imgus/worker/job"
 	"github.com/imgus/worker/queue"
+	"github.com/imgus/worker/queue/seal"
 	"github.com/imgus/worker/storage"
 	"github.com/imgus/worker/storage/s3"
 )
@@ -34,7 +35,12 @@ type station struct {
 
 func newStation(t *testing.T, environ ...string) *station {
 	t.Helper()
-	address, server := testservices.Redis(t), testservices.S3(t)
+	return newStationOn(t, testservices.Redis(t), testservices.S3(t), seal.Keys{}, environ...)
+}
+
+// newStationOn has servers of the test's own, and a producer that seals.
+func newStationOn(t *testing.T, address string, server *testservices.S3Server, keys seal.Keys, environ ...string) *station {
+	t.Helper()
 	s := &station{url: "redis://" + address, redis: redis.NewClient(&redis.Options{Addr: address})}
 	t.Cleanup(func() { _ = s.redis.Close() })
 	var err error
@@ -42,7 +48,7 @@ func newStation(t *testing.T, environ ...string) *station {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.client, err = queue.NewClient(queue.ClientOptions{Connection: queue.Connection{URL: s.url}})
+	s.client, err = queue.NewClient(queue.ClientOptions{Connection: queue.Connection{URL: s.url}, Keys: keys})
 	if err != nil {
 		t.Fatal(err)
 	}
