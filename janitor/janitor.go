@@ -34,6 +34,11 @@ const (
 	Unfinished Kind = "upload that was never finished"
 )
 
+// Kinds lists every kind, those of retention too.
+func Kinds() []Kind {
+	return []Kind{LostImage, OrphanImage, Probe, Unfinished, OldInput, OldResult, OldRecord, OldEntry}
+}
+
 // Finding is something that is left over.
 type Finding struct {
 	Kind Kind          `json:"kind"`
@@ -61,7 +66,9 @@ type Options struct {
 	Settled time.Duration
 	// Retention is how long what is not left over is kept.
 	Retention Retention
-	Log       *slog.Logger
+	// Deleted, if not nil, is told of each deletion.
+	Deleted func(Kind)
+	Log     *slog.Logger
 }
 
 // Janitor sweeps a bucket.
@@ -118,6 +125,9 @@ func (j *Janitor) sweep(ctx context.Context, dry bool, settled time.Duration, vi
 			if err := remove(); err != nil {
 				failures = append(failures, err)
 				return
+			}
+			if j.o.Deleted != nil {
+				j.o.Deleted(f.Kind)
 			}
 		}
 		visit(f)

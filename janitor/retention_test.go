@@ -153,3 +153,41 @@ func TestEntryOfALateJob(t *testing.T) {
 		}
 	})
 }
+
+// Each deletion is told, whatever its kind; what a dry sweep finds, or what
+// could not be deleted, is none.
+func TestDeletionsAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := storagetest.Memory()
+		furnish(t, memory)
+		age(t, memory)
+		b := storagetest.Faulty(memory)
+		uploads := &uploading{MemoryBucket: memory, uploads: []storage.Upload{{ID: "old", Begun: time.Now()}}}
+		time.Sleep(30 * day)
+		told := map[janitor.Kind]int{}
+		sweep := func(b storage.Bucket, dry bool) (found int) {
+			j := janitor.New(janitor.Options{
+				Bucket: b, Retention: janitor.Retention{Inputs: day, Results: day, Failed: day}, Log: slog.New(slog.DiscardHandler),
+				Deleted: func(k janitor.Kind) { told[k]++ },
+			})
+			_ = j.Sweep(t.Context(), dry, func(janitor.Finding) { found++ })
+			return found
+		}
+		if sweep(uploads, true) == 0 || len(told) > 0 {
+			t.Errorf("a dry sweep tells %v", told)
+		}
+		b.Before(storagetest.Fail(storagetest.Delete, 1, storage.ErrUnavailable))
+		found := sweep(b, false)
+		found += sweep(uploads, false)
+		found += sweep(uploads, false) // an entry of the index goes when all else has
+		for _, kind := range janitor.Kinds() {
+			if told[kind] == 0 {
+				t.Errorf("nothing is told of a deleted %s", kind)
+			}
+			found -= told[kind]
+		}
+		if len(told) != len(janitor.Kinds()) || found != 0 {
+			t.Errorf("told are %v, %d other than found", told, found)
+		}
+	})
+}

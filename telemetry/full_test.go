@@ -15,6 +15,7 @@ import (
 
 	"github.com/imgus/worker/inference"
 	"github.com/imgus/worker/inference/remote"
+	"github.com/imgus/worker/janitor"
 	"github.com/imgus/worker/job"
 	"github.com/imgus/worker/queue"
 	"github.com/imgus/worker/storage"
@@ -54,6 +55,7 @@ func full(t *testing.T) *Metrics {
 	bucket := m.Bucket(storagetest.Memory(), nil)
 	_, _ = bucket.Get(t.Context(), "inputs/a", 1)
 	m.storageErrors.WithLabelValues("get", "unavailable")
+	m.Swept(janitor.Probe)
 	return m
 }
 
@@ -149,6 +151,7 @@ func TestHostileLabels(t *testing.T) {
 		e.Outcome.Record = nil
 		jobs.Ended(t.Context(), e)
 		jobs.Ended(t.Context(), queue.End{Queue: "batch", Result: queue.Retried, Code: job.Code(hostile), Job: &job.Job{}})
+		m.Swept(janitor.Kind(hostile))
 		jobs.Command(hostile, time.Second, errors.New(hostile))
 		faulty := storagetest.Memory()
 		bucket := m.Bucket(faulty, nil)

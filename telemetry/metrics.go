@@ -48,6 +48,7 @@ type Metrics struct {
 	storageErrors *prometheus.CounterVec
 	away          *prometheus.GaugeVec
 	outages       *prometheus.CounterVec
+	swept         *prometheus.CounterVec
 }
 
 // Buckets of durations in seconds: of pictures, and of single requests.
@@ -92,6 +93,10 @@ func NewMetrics(b Build, queues []string, models func() []string) *Metrics {
 	m.storageErrors = counter("imgus_storage_errors_total", "Operations that the storage did not do.", "operation", "error")
 	m.away = gauge("imgus_away", "1 while a service is away.", "service")
 	m.outages = counter("imgus_outages_total", "How often a service went away.", "service")
+	m.swept = counter("imgus_swept_total", "Objects and uploads that this worker's sweep of the storage deleted.", "kind")
+	for _, kind := range sweptKinds {
+		m.swept.WithLabelValues(kind)
+	}
 	for _, service := range []string{"redis", "storage"} {
 		m.away.WithLabelValues(service).Set(0)
 		m.outages.WithLabelValues(service)

@@ -1,11 +1,13 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
 	"time"
 
+	"github.com/imgus/worker/janitor"
 	"github.com/imgus/worker/storage"
 )
 
@@ -33,6 +35,17 @@ func (b *bucket) measure(ctx context.Context, operation string, do func(context.
 	}
 	end(kind)
 	return err
+}
+
+// sweptKinds are the labels of what the janitor deletes.
+var sweptKinds = map[janitor.Kind]string{
+	janitor.LostImage: "lost_image", janitor.OrphanImage: "orphan_image", janitor.Probe: "probe", janitor.Unfinished: "unfinished_upload",
+	janitor.OldInput: "old_input", janitor.OldResult: "old_result", janitor.OldRecord: "old_record", janitor.OldEntry: "old_index_entry",
+}
+
+// Swept is told of each deletion by the janitor.
+func (m *Metrics) Swept(kind janitor.Kind) {
+	m.swept.WithLabelValues(cmp.Or(sweptKinds[kind], other)).Inc()
 }
 
 func storageError(err error) string {

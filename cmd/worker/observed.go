@@ -12,6 +12,7 @@ import (
 
 	"github.com/imgus/worker/configs"
 	"github.com/imgus/worker/inference/remote"
+	"github.com/imgus/worker/janitor"
 	"github.com/imgus/worker/queue"
 	"github.com/imgus/worker/storage"
 	"github.com/imgus/worker/telemetry"
@@ -100,6 +101,11 @@ func (o *observed) storage(b storage.Bucket) *storage.Watched {
 		return nil
 	})
 	return watched
+}
+
+// janitor sweeps a bucket, and its deletions are counted.
+func (o *observed) janitor(b storage.Bucket, c configs.Retention) *janitor.Janitor {
+	return janitor.New(janitor.Options{Bucket: b, Retention: retention(c), Deleted: o.metrics.Swept, Log: o.log})
 }
 
 // engine adds the engine's figures and checks, and notes of the models that it

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -14,7 +15,10 @@ import (
 	"time"
 
 	"github.com/imgus/worker/internal/testservices"
+	"github.com/imgus/worker/janitor"
 	"github.com/imgus/worker/job"
+	"github.com/imgus/worker/storage"
+	"github.com/imgus/worker/storage/storagetest"
 )
 
 // endpoint is a daemon's address of metrics and health.
@@ -224,5 +228,31 @@ func TestJobMetrics(t *testing.T) {
 		if strings.Contains(body, text) {
 			t.Errorf("the metrics hold %q", text)
 		}
+	}
+}
+
+// What the daemon's sweep deletes is counted.
+func TestSweepIsCounted(t *testing.T) {
+	at, bucket := newEndpoint(t), storagetest.Memory()
+	p := newProgram(t, "IMGUS_HTTP_ADDRESS="+string(at))
+	a := &app{stderr: io.Discard, environ: p.environ}
+	c, err := a.load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Retention.Inputs = time.Nanosecond
+	seen, err := a.observe(t.Context(), c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer seen.close()
+	if err := bucket.Put(t.Context(), storage.InputPrefix+"somebody's/photo", []byte("x"), storage.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := seen.janitor(bucket, c.Retention).Sweep(t.Context(), false, func(janitor.Finding) {}); err != nil {
+		t.Fatal(err)
+	}
+	if _, body := at.get("/metrics"); !strings.Contains(body, `imgus_swept_total{kind="old_input"} 1`) || !strings.Contains(body, `imgus_swept_total{kind="probe"} 0`) {
+		t.Error(body)
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/imgus/worker/configs"
 	"github.com/imgus/worker/inference"
 	"github.com/imgus/worker/inference/local"
-	"github.com/imgus/worker/janitor"
 	"github.com/imgus/worker/processor"
 	"github.com/imgus/worker/queue"
 	"github.com/imgus/worker/telemetry"
@@ -98,7 +97,7 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 	var background sync.WaitGroup
 	background.Go(func() { bucket.Run(beside) })
 	background.Go(func() {
-		janitor.New(janitor.Options{Bucket: bucket, Retention: retention(c.Retention), Log: log}).Run(ctx)
+		seen.janitor(bucket, c.Retention).Run(ctx)
 	})
 	background.Go(func() {
 		(&reloader{app: a, config: c, processor: handler, consumer: consumer, log: log}).run(beside)
