@@ -95,7 +95,7 @@ func TestProblems(t *testing.T) {
 		"key without keys":    {file: "seal: {key: a}", key: "seal.directory", message: "must be set: seal.key is"},
 		"no folder of keys":   {file: "seal: {directory: /nowhere}", key: "seal.directory", message: "no such file"},
 		"folder without keys": {file: "seal: {directory: testdata/no-keys, required: true}", key: "seal.directory", message: "must have a key"},
-		"file that is no key": {file: "seal: {directory: testdata}", key: "seal.directory", message: "32 bytes in base64"},
+		"file that is no key": {file: "seal: {directory: testdata, key: ca.pem}", key: "seal.key", message: "32 bytes in base64"},
 		"key that is absent":  {file: "seal: {directory: testdata/keys, key: a}", key: "seal.key", message: "name of a file"},
 		"subject key":         {file: "privacy: {subject_key: short}", key: "privacy.subject_key", message: "at least 32 characters"},
 		"receipt key":         {file: "privacy: {receipt_key: nonsense}", key: "privacy.receipt_key", message: "Ed25519"},

@@ -171,8 +171,8 @@ func (c checker) redis(r Redis) {
 }
 
 func (c checker) seal(s Seal) {
-	keys := seal.Keys{Directory: s.Directory}
-	ids, err := keys.IDs()
+	// Other files of the folder are no reason not to start: worker doctor and the log tell of them.
+	keys, _, err := seal.Keys{Directory: s.Directory}.List()
 	switch {
 	case s.Directory == "" && s.Required:
 		c.wrong("seal.directory", "must be set: seal.required is")
@@ -180,10 +180,10 @@ func (c checker) seal(s Seal) {
 		c.wrong("seal.directory", "must be set: seal.key is")
 	case err != nil:
 		c.wrong("seal.directory", "%v", err)
-	case s.Required && len(ids) == 0:
+	case s.Required && len(keys) == 0:
 		c.wrong("seal.directory", "must have a key in it: seal.required is set (openssl rand -base64 32)")
-	case s.Key != "" && !slices.Contains(ids, s.Key):
-		c.wrong("seal.key", "must be the name of a file in seal.directory")
+	case s.Key != "" && !slices.ContainsFunc(keys, func(k seal.Key) bool { return k.ID == s.Key }):
+		c.wrong("seal.key", "must be the name of a file in seal.directory, which holds 32 bytes in base64")
 	}
 }
 

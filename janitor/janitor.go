@@ -71,8 +71,20 @@ type Options struct {
 	Log     *slog.Logger
 }
 
-// Janitor sweeps a bucket.
-type Janitor struct{ o Options }
+// Janitor sweeps a bucket. Run and Sweep are not for use at the same time.
+type Janitor struct {
+	o Options
+	// intact are the jobs in which the last sweep found nothing left over, as
+	// they were listed: until that changes, their records need not be read again.
+	intact map[string]listed
+}
+
+// listed is what a listing tells of a job's objects. A record that comes or is
+// written over, or an image that comes late, is newer than all before.
+type listed struct {
+	newest time.Time
+	images int
+}
 
 // New makes a Janitor.
 func New(o Options) *Janitor {
@@ -84,7 +96,7 @@ func New(o Options) *Janitor {
 			*d.value = d.or
 		}
 	}
-	return &Janitor{o}
+	return &Janitor{o: o}
 }
 
 // Run sweeps now and then until ctx ends. A sweep that fails is logged, and the
@@ -171,6 +183,7 @@ type leftovers struct {
 // gives the jobs that it has seen.
 func (j *Janitor) sweepResults(ctx context.Context, settled time.Duration, held held, clean func(Finding)) (known ids, err error) {
 	var l leftovers
+	intact := map[string]listed{}
 	settle := func() error {
 		if l.id == "" {
 			return nil
@@ -183,8 +196,19 @@ func (j *Janitor) sweepResults(ctx context.Context, settled time.Duration, held 
 			}
 		}
 		images := slices.DeleteFunc(l.images, func(o storage.Object) bool { return time.Since(o.Modified) < j.o.Lost })
-		if len(images) > 0 && time.Since(l.newest) < settled {
-			return j.sweepJob(ctx, l.id, images, clean)
+		if len(images) == 0 || time.Since(l.newest) >= settled {
+			return nil
+		}
+		now, ok := listed{l.newest, len(l.images)}, len(images) == len(l.images)
+		if before, known := j.intact[l.id]; !known || before != now {
+			all, err := j.sweepJob(ctx, l.id, images, clean)
+			if err != nil {
+				return err
+			}
+			ok = ok && all
+		}
+		if ok {
+			intact[l.id] = now
 		}
 		return nil
 	}
@@ -216,30 +240,35 @@ func (j *Janitor) sweepResults(ctx context.Context, settled time.Duration, held 
 			}
 		}
 	}
-	return known, settle()
+	err = settle()
+	j.intact = intact
+	return known, err
 }
 
 // sweepJob cleans one job's images. They are old enough for the record to be
 // read; it is read last, after the listing, so that an image that the record
-// names is never taken for a lost one.
-func (j *Janitor) sweepJob(ctx context.Context, id string, images []storage.Object, clean func(Finding)) error {
+// names is never taken for a lost one. It reports whether the record names all
+// of them.
+func (j *Janitor) sweepJob(ctx context.Context, id string, images []storage.Object, clean func(Finding)) (all bool, err error) {
 	data, err := j.o.Bucket.Get(ctx, storage.RecordKey(id), storage.MaxRecord)
 	missing := errors.Is(err, storage.ErrNotFound)
 	if err != nil && !missing {
-		return fmt.Errorf("read record: %w", err)
+		return false, fmt.Errorf("read record: %w", err)
 	}
 	named := map[string]bool{}
 	if !missing {
 		record, err := job.DecodeRecord(data)
 		if err != nil {
-			return nil //nolint:nilerr // what cannot be read is no reason to delete
+			return false, nil //nolint:nilerr // what cannot be read is no reason to delete
 		}
 		for _, image := range record.Images {
 			named[image.Key] = true
 		}
 	}
+	all = !missing
 	for _, object := range images {
 		age := time.Since(object.Modified)
+		all = all && named[object.Key]
 		switch {
 		case missing && age >= j.o.Orphan:
 			clean(Finding{Kind: OrphanImage, Key: object.Key, Size: object.Size, Age: age})
@@ -247,7 +276,7 @@ func (j *Janitor) sweepJob(ctx context.Context, id string, images []storage.Obje
 			clean(Finding{Kind: LostImage, Key: object.Key, Size: object.Size, Age: age})
 		}
 	}
-	return nil
+	return all, nil
 }
 
 func (j *Janitor) sweepProbes(ctx context.Context, clean func(Finding)) error {

@@ -161,6 +161,42 @@ func TestSettledJobsCostNothing(t *testing.T) {
 	})
 }
 
+// A record is read once, and again only when something of its job has changed.
+func TestIntactJobsCostNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := storagetest.Faulty(storagetest.Memory())
+		put(t, b, "results/one/a-0.png", "x")
+		put(t, b, "results/one/result.json", record(t, "one", job.Done, "results/one/a-0.png"))
+		put(t, b, "results/two/a-0.png", "x")
+		put(t, b, "results/two/result.json", record(t, "two", job.Done, "results/two/a-0.png"))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			janitor.New(janitor.Options{Bucket: b, Log: slog.New(slog.DiscardHandler)}).Run(ctx)
+		}()
+		time.Sleep(24 * time.Hour)
+		if n := b.Calls(storagetest.Get); n != 2 {
+			t.Errorf("%d records were read", n)
+		}
+		put(t, b, "results/one/late-0.png", "x") // by an attempt that lost
+		time.Sleep(24 * time.Hour)
+		if n := b.Calls(storagetest.Get); n < 3 || n > 8 { // some while the image is young, one after it is gone
+			t.Errorf("%d records were read", n)
+		}
+		cancel()
+		<-ended
+		if _, err := b.Get(t.Context(), "results/one/late-0.png", 1); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("the late image is there: %v", err)
+		}
+		for _, key := range []string{"results/one/a-0.png", "results/two/a-0.png"} {
+			if _, err := b.Get(t.Context(), key, 1); err != nil {
+				t.Errorf("%s: %v", key, err)
+			}
+		}
+	})
+}
+
 // uploading is a bucket in which writers ended halfway.
 type uploading struct {
 	*storagetest.MemoryBucket

@@ -75,8 +75,8 @@ func (e *erasure) condemn(ctx context.Context) error {
 			}
 			news[id], e.jobs[id] = f, f
 		}
-		if len(news) == 0 && unreadable > 0 {
-			return fmt.Errorf("%w: %d of them; a worker that runs ends them, or give this command the keys that it lacks, and run it again", ErrUnreadable, unreadable)
+		if len(news) == 0 && len(unreadable) > 0 {
+			return errors.Join(ErrUnreadable, describe(unreadable))
 		}
 		if len(news) == 0 {
 			return nil
@@ -85,6 +85,24 @@ func (e *erasure) condemn(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// describe names what nobody can tell whose it is, and what to do.
+func describe(unreadable []Queued) error {
+	const most = 10
+	var names []string
+	for _, q := range unreadable[:min(len(unreadable), most)] {
+		name := q.Job.ID
+		if q.Key != "" {
+			name += " (sealed with key " + q.Key + ")"
+		}
+		names = append(names, name)
+	}
+	if more := len(unreadable) - most; more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
+	}
+	return fmt.Errorf("%s. Those that are not sealed a worker that runs ends; for the others put the key into seal.directory, or end those whose key is lost by worker cancel --without-key; then run it again",
+		strings.Join(names, ", "))
 }
 
 func (e *erasure) condemnOne(ctx context.Context, f *found) error {

@@ -69,10 +69,10 @@ func (r *Rights) Export(ctx context.Context, subject string, w io.Writer) (Manif
 		Rights: r, tar: tar.NewWriter(w), written: map[string]bool{},
 		manifest: Manifest{
 			Version: job.Version, Kind: "export", Created: time.Now().UTC().Truncate(time.Second), Worker: r.o.Version,
-			Jobs: []ExportedJob{}, Files: []File{}, Unreadable: unreadable,
+			Jobs: []ExportedJob{}, Files: []File{}, Unreadable: len(unreadable),
 		},
 	}
-	complete := unreadable == 0
+	complete := len(unreadable) == 0
 	for _, id := range slices.Sorted(maps.Keys(jobs)) {
 		out, err := e.job(ctx, jobs[id])
 		if err != nil {

@@ -46,6 +46,8 @@ type Queued struct {
 	Job *job.Job
 	// Unreadable: nobody can tell whose it is.
 	Unreadable bool
+	// Key is the id of the key that it is sealed with, "" for none.
+	Key string
 	// Active: a worker has it.
 	Active bool
 	// Waits: it waits for its next attempt.
@@ -100,14 +102,14 @@ type found struct {
 
 // find lists the subject's jobs: those of the queues first, since a worker that
 // takes one has put it into the index by the time that it has left its queue.
-func (r *Rights) find(ctx context.Context, subject string) (jobs map[string]*found, unreadable int, err error) {
+func (r *Rights) find(ctx context.Context, subject string) (jobs map[string]*found, unreadable []Queued, err error) {
 	who := r.pseudonym(subject)
 	jobs = map[string]*found{}
 	blank := map[string]Queued{}
 	for q, err := range r.o.Queue.Jobs(ctx) {
 		switch {
 		case err != nil:
-			return nil, 0, fmt.Errorf("look through the queues: %w", err)
+			return nil, nil, fmt.Errorf("look through the queues: %w", err)
 		case q.Unreadable:
 			blank[q.Job.ID] = q
 		case q.Job.Subject != nil && *q.Job.Subject == subject:
@@ -121,14 +123,14 @@ func (r *Rights) find(ctx context.Context, subject string) (jobs map[string]*fou
 		}
 	}
 	if err := r.readIndex(ctx, who, jobs); err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	for id, q := range blank {
 		if f, known := jobs[id]; known { // the index tells whose it is
 			f.queued = &q
 			continue
 		}
-		unreadable++
+		unreadable = append(unreadable, q)
 	}
 	return jobs, unreadable, nil
 }

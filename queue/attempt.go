@@ -124,18 +124,19 @@ func (c *Consumer) release(work context.Context, id string) {
 
 // try runs the handler, unless the job cannot or must not run.
 func (c *Consumer) try(work context.Context, d *delivery) verdict {
-	err := d.read(c.opts.Keys, c.opts.Limits)
-	noKey := errors.Is(err, seal.ErrNoKey)
-	if err != nil && !noKey {
-		return verdict{action: refuse, reason: job.AsError(err), counted: true}
-	}
 	most := c.settings.Load().MaxAttempts
+	err := d.read(c.opts.Keys, c.opts.Limits)
+	// Another worker's key of the same id may be the right one.
+	shut := errors.Is(err, seal.ErrShut) && d.counted < most
 	switch {
+	case shut || errors.Is(err, seal.ErrNoKey):
+		// Also one that was cancelled: who cannot read it cannot delete its photo.
+		c.keyless(d.id, err)
+		return verdict{action: park, waits: WaitsForKey, counted: shut}
+	case err != nil:
+		return verdict{action: refuse, reason: job.AsError(err), counted: true}
 	case c.marked(work, d.id):
 		c.slots.cancel(d.id, job.ErrCancelled) // the handler records it
-	case noKey:
-		c.log.Warn("a job waits for its key (see seal.directory)", "job_id", d.id, "error", err)
-		return verdict{action: park, waits: waitsForKey}
 	case d.counted > most:
 		reason := job.Errorf(job.Internal, "the worker ended %d times while it worked on the job", d.counted-1)
 		return verdict{action: refuse, reason: reason, counted: true}
@@ -147,17 +148,27 @@ func (c *Consumer) try(work context.Context, d *delivery) verdict {
 	return judge(c.process(work, d), d.counted >= most)
 }
 
+// keyless says that a job waits for its key, now and then: it may be one of many.
+func (c *Consumer) keyless(id string, err error) {
+	const every = 10 * time.Second
+	level := slog.LevelDebug
+	if last, now := c.saidKeyless.Load(), time.Now(); now.Sub(time.Unix(last, 0)) > every {
+		c.saidKeyless.Store(now.Unix())
+		level = slog.LevelWarn
+	}
+	c.log.Log(context.Background(), level, "a job waits for its key (see seal.directory)", "job_id", id, "error", err)
+}
+
 // read opens and decodes the payload. The job has the task's id in any case, and
 // as much of the rest as could be read. The error may be seal.ErrNoKey.
 func (d *delivery) read(keys seal.Keys, limits job.Limits) error {
-	d.job = &job.Job{ID: d.id}
 	payload, err := keys.Open(d.payload, d.queue, d.id)
-	if err != nil {
-		return err
-	}
-	j, err := job.Parse(payload, limits)
+	j, parseErr := job.Parse(payload, limits)
 	same := j.ID == d.id
 	j.ID, d.job = d.id, j
+	if err == nil {
+		err = parseErr
+	}
 	if err == nil && !same {
 		return job.Errorf(job.InvalidJob, "id: must be the id of the task")
 	}
@@ -204,7 +215,7 @@ func (c *Consumer) refuse(work context.Context, d *delivery, reason *job.Error) 
 			return
 		}
 		if errors.Is(r.err, job.ErrHeld) {
-			v = verdict{action: park, waits: waitsForRelease}
+			v = verdict{action: park, waits: WaitsForRelease}
 			return
 		}
 		v = verdict{action: retry, reason: explain(r)}

@@ -203,7 +203,8 @@ func (c *Client) task(id string) (*asynq.TaskInfo, error) {
 }
 
 // Waiting gives a job that no worker holds, as far as it can be read; it is nil
-// when a worker has it or there is none.
+// when a worker has it or there is none. seal.ErrNoKey and seal.ErrShut: it waits,
+// and cannot be read here.
 func (c *Client) Waiting(id string) (*job.Job, error) {
 	task, err := c.task(id)
 	if errors.Is(err, ErrUnknownJob) || err == nil && task.State == asynq.TaskStateActive {
@@ -212,20 +213,21 @@ func (c *Client) Waiting(id string) (*job.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	j, _ := c.decode(task.Payload, task.Queue, id)
+	j, _, err := c.decode(task.Payload, task.Queue, id)
+	if errors.Is(err, seal.ErrNoKey) || errors.Is(err, seal.ErrShut) {
+		return nil, err
+	}
 	return j, nil
 }
 
 // decode reads as much of a job as can be read, and reports whether that is all:
-// whoever ends it, or asks whose it is, does not care what else is wrong.
-func (c *Client) decode(payload []byte, queue, id string) (*job.Job, bool) {
+// whoever ends it, or asks whose it is, does not care what else is wrong with it.
+// The error is of opening it.
+func (c *Client) decode(payload []byte, queue, id string) (j *job.Job, whole bool, err error) {
 	opened, err := c.keys.Open(payload, queue, id)
-	if err != nil {
-		return &job.Job{ID: id}, false
-	}
-	j, _ := job.Decode(opened)
+	j, _ = job.Decode(opened)
 	j.ID = id
-	return j, json.Valid(opened)
+	return j, json.Valid(opened), err
 }
 
 // Withdraw takes a waiting job out of its queue after its outcome was recorded,

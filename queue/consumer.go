@@ -123,6 +123,8 @@ type Consumer struct {
 
 	holding holdOff
 	unsaid  unsaid
+
+	saidKeyless atomic.Int64 // when, in seconds since 1970
 }
 
 // Settings are the options that can change while a consumer runs.

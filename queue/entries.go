@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/imgus/worker/job"
+	"github.com/imgus/worker/queue/seal"
 )
 
 // Entry is a job in a queue.
@@ -15,6 +16,8 @@ type Entry struct {
 	Job *job.Job
 	// Unreadable: nobody can tell whose it is.
 	Unreadable bool
+	// Key is the id of the key that it is sealed with, "" for none.
+	Key string
 	// Active: a worker took it and has not given it back.
 	Active bool
 	// Waits: it is to be tried again later.
@@ -95,7 +98,9 @@ func (c *Client) entry(ctx context.Context, q asynqQueue, id string) (Entry, boo
 	if err != nil {
 		return e, true, nil //nolint:nilerr // that it cannot be read is the answer
 	}
-	j, whole := c.decode(m.field("payload").Bytes(), q.name, id)
+	payload := m.field("payload").Bytes()
+	e.Key = seal.KeyOf(payload)
+	j, whole, _ := c.decode(payload, q.name, id)
 	if whole && j.Kind != "" { // every job has one; without, it is none, or hides what it is
 		e.Job, e.Unreadable = j, false
 	}

@@ -77,10 +77,14 @@ func TestExamples(t *testing.T) {
 	})
 	opts := options(queue.Connection{URL: server.Addr, Username: "worker", Password: "change-me-worker"}, h)
 	dir := keyFolder(t, "2026-11")
-	opts.Keys = seal.Keys{Directory: dir}
+	opts.Keys = seal.Keys{Directory: dir, Required: true}
+	opts.Queues = map[string]int{"sealed": 1}
+	plain := options(opts.Connection, h)
+	plain.Queues = map[string]int{"plain": 1}
 	seen := begun{headers: make(chan map[string]string, 1)}
-	opts.Observer = seen
+	opts.Observer, plain.Observer = seen, seen
 	start(t, opts)
+	start(t, plain)
 
 	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	for _, language := range slices.Sorted(maps.Keys(languages)) {
@@ -96,7 +100,7 @@ func TestExamples(t *testing.T) {
 				if err := os.WriteFile(file, data, 0o600); err != nil {
 					t.Fatal(err)
 				}
-				cmd := example(t, languages[language].example, append([]string{"redis://producer:change-me-producer@" + server.Addr + "/0", "batch", file}, args...)...)
+				cmd := example(t, languages[language].example, append([]string{"redis://producer:change-me-producer@" + server.Addr + "/0", form, file}, args...)...)
 				cmd.Env = append(os.Environ(), "TRACEPARENT="+trace)
 				out, err := cmd.Output()
 				if err != nil {

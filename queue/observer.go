@@ -39,6 +39,9 @@ const (
 	Retried Result = "retried"
 	// HandedBack: the worker stops, and another takes the job at once.
 	HandedBack Result = "handed_back"
+	// Parked: the job waits for a person, for what Code says: WaitsForRelease or
+	// WaitsForKey.
+	Parked Result = "parked"
 )
 
 // End is what came of an attempt.
@@ -51,7 +54,7 @@ type End struct {
 	Result  Result
 	// Outcome is of Finished.
 	Outcome job.Outcome
-	// Code is why it was tried again, or the outcome's.
+	// Code is why it was tried again, what it waits for, or the outcome's.
 	Code job.Code
 	// Stage is the last that was heard of; "" if none was.
 	Stage job.Stage
@@ -83,6 +86,8 @@ func (d *delivery) end(v verdict) End {
 		e.Result, e.Code = Retried, v.reason.Code
 	case handBack:
 		e.Result = HandedBack
+	case park:
+		e.Result, e.Code = Parked, v.waits
 	}
 	return e
 }

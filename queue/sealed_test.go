@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/hibiken/asynq"
@@ -140,7 +142,8 @@ func TestSealedJobWaitsForItsKey(t *testing.T) {
 		}
 		h := newHandler(done)
 		opts, log := options(at, h), &logged{}
-		opts.Keys, opts.Log = seal.Keys{Directory: dir}, log.logger()
+		seen := &parkings{times: map[string]int{}}
+		opts.Keys, opts.Log, opts.Observer = seal.Keys{Directory: dir}, log.logger(), seen
 		w := start(t, opts)
 		enqueue(t, sealedClient(t, at, seal.Keys{Directory: dir, Key: "here"}), "other")
 		waitState(t, c, "other", job.Done)
@@ -160,7 +163,8 @@ func TestSealedJobWaitsForItsKey(t *testing.T) {
 			t.Errorf("nobody is told which key: %s", log)
 		}
 
-		// One is cancelled although nobody can read it; the other's key comes.
+		// However often it is tried, that costs no attempt; and one that was
+		// cancelled waits too, since nobody could delete its photo.
 		if _, err := c.Cancel(t.Context(), "b"); err != nil {
 			t.Fatal(err)
 		}
@@ -172,14 +176,89 @@ func TestSealedJobWaitsForItsKey(t *testing.T) {
 			return done(ctx, j, a, report)
 		}
 		h.mu.Unlock()
-		c.GoOn(queue.Entry{Queue: "interactive", Job: &job.Job{ID: "b"}})
-		waitState(t, c, "b", job.Cancelled)
-		putKey(t, dir, "late")
-		c.GoOn(queue.Entry{Queue: "interactive", Job: &job.Job{ID: "a"}})
-		waitState(t, c, "a", job.Done)
-		if attempts, refused := h.seen("a"); len(attempts) != 1 || len(refused) != 0 {
-			t.Errorf("attempts %v, refused for %v", attempts, refused)
+		again := func(id string) { c.GoOn(queue.Entry{Queue: "interactive", Job: &job.Job{ID: id}}) }
+		for range opts.MaxAttempts + 1 {
+			for _, id := range []string{"a", "b"} {
+				parked := seen.parked(id)
+				again(id)
+				eventually(t, id+" to wait again", func() bool { return seen.parked(id) > parked && waits(id) })
+			}
 		}
+		putKey(t, dir, "late")
+		again("a")
+		again("b")
+		waitState(t, c, "a", job.Done)
+		waitState(t, c, "b", job.Cancelled)
+		for _, id := range []string{"a", "b"} {
+			if attempts, refused := h.seen(id); len(attempts) != 1 || len(refused) != 0 {
+				t.Errorf("%s: attempts %v, refused for %v", id, attempts, refused)
+			}
+		}
+		w.stop()
+		checkResidue(t, inspect(t, at))
+	})
+}
+
+// parkings counts how often jobs were found waiting for a person.
+type parkings struct {
+	begun
+
+	mu    sync.Mutex
+	times map[string]int
+}
+
+func (p *parkings) Began(ctx context.Context, _ string, _ map[string]string) context.Context {
+	return ctx
+}
+
+func (p *parkings) Ended(_ context.Context, e queue.End) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e.Result == queue.Parked && e.Code == queue.WaitsForKey {
+		p.times[e.Job.ID]++
+	}
+}
+
+func (p *parkings) parked(id string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.times[id]
+}
+
+// A worker whose key of that id is the wrong one leaves the job to the others,
+// but not for ever.
+func TestWrongKeyOfTheSameID(t *testing.T) {
+	servers(t, func(t *testing.T, at queue.Connection) {
+		dir := keyFolder(t, "k")
+		c := sealedClient(t, at, seal.Keys{Directory: dir, Key: "k"})
+		enqueue(t, c, "a")
+		enqueue(t, c, "b")
+		wrong := t.TempDir()
+		if err := os.WriteFile(filepath.Join(wrong, "k"), []byte(base64.StdEncoding.EncodeToString(make([]byte, 32))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		h, seen := newHandler(done), &parkings{times: map[string]int{}}
+		opts := options(at, h)
+		opts.Keys, opts.Observer = seal.Keys{Directory: wrong}, seen
+		w := start(t, opts)
+		again := func(id string) { c.GoOn(queue.Entry{Queue: "interactive", Job: &job.Job{ID: id}}) }
+		for n := 1; n < opts.MaxAttempts; n++ {
+			eventually(t, "b to wait", func() bool { again("b"); return seen.parked("b") >= n })
+		}
+		eventually(t, "b to be given up", func() bool {
+			again("b")
+			s, _ := c.Status(t.Context(), "b")
+			return s.State == job.Failed && s.ErrorCode == job.InvalidJob
+		})
+		eventually(t, "a to wait", func() bool { return seen.parked("a") > 0 })
+		w.stop()
+		opts.Keys = seal.Keys{Directory: dir}
+		w = start(t, opts)
+		eventually(t, "a to be done", func() bool {
+			again("a")
+			s, _ := c.Status(t.Context(), "a")
+			return s.State == job.Done
+		})
 		w.stop()
 		checkResidue(t, inspect(t, at))
 	})
@@ -201,7 +280,7 @@ func TestSealedJobsThatAreWrong(t *testing.T) {
 		}
 		cut := bytes.Replace(box, []byte(`"box":"`), []byte(`"box":"AAAA`), 1)
 		payloads := map[string][]byte{
-			"plain": []byte(`{"version":1,"id":"plain","kind":"text-to-image","model":"demo","prompt":"p"}`),
+			"plain": []byte(`{"version":1,"id":"plain","kind":"image-to-image","model":"demo","prompt":"p","input":"inputs/photo","subject":"somebody"}`),
 			"moved": box, "cut": bytes.ReplaceAll(cut, []byte("moved"), []byte("cut")), "id-differs": other,
 			"malformed": []byte(`{"version":1,"id":"malformed","sealed":{}}`),
 		}
@@ -210,19 +289,51 @@ func TestSealedJobsThatAreWrong(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		h := newHandler(done)
-		opts := options(at, h)
-		opts.Keys = ring
-		w := start(t, opts)
 		c := sealedClient(t, at, ring)
-		for id := range payloads {
-			if s := waitState(t, c, id, job.Failed); s.ErrorCode != job.InvalidJob {
-				t.Errorf("%s failed with %s", id, s.ErrorCode)
+		// What should have been sealed can be read all the same: it may be somebody's.
+		if j, err := c.Waiting("plain"); err != nil || j.Subject == nil || len(j.InputKeys()) != 1 {
+			t.Errorf("waiting: %+v, %v", j, err)
+		}
+		for e, err := range c.Entries(t.Context()) {
+			if err != nil || e.Job.ID == "plain" && (e.Unreadable || e.Job.Subject == nil) {
+				t.Errorf("entry: %+v, %v", e, err)
 			}
 		}
+		refused := make(chan *job.Job, len(payloads))
+		h := newHandler(done)
+		opts := options(at, refusals{h, refused})
+		opts.Keys = ring
+		w := start(t, opts)
+		for id := range payloads {
+			eventually(t, id+" to fail", func() bool {
+				if id != "plain" {
+					c.GoOn(queue.Entry{Queue: "interactive", Job: &job.Job{ID: id}})
+				}
+				s, _ := c.Status(t.Context(), id)
+				return s.State == job.Failed && s.ErrorCode == job.InvalidJob
+			})
+		}
 		w.stop()
+		close(refused)
+		for j := range refused {
+			if j.ID == "plain" && (j.Subject == nil || len(j.InputKeys()) != 1) {
+				t.Errorf("refused as %+v: its photo cannot be deleted", j)
+			}
+		}
 		checkResidue(t, r)
 	})
+}
+
+// refusals passes on what is refused.
+type refusals struct {
+	*handler
+
+	jobs chan<- *job.Job
+}
+
+func (r refusals) Refuse(ctx context.Context, j *job.Job, a job.Attempt, reason *job.Error) (job.Outcome, error) {
+	r.jobs <- j
+	return r.handler.Refuse(ctx, j, a, reason)
 }
 
 // Who has the keys knows what waits; who has not knows that it cannot be read.
@@ -238,13 +349,13 @@ func TestSealedEntries(t *testing.T) {
 		if got, err := with.Waiting("a"); err != nil || got.Subject == nil || *got.Subject != "somebody" {
 			t.Errorf("waiting: %+v, %v", got, err)
 		}
-		if got, err := without.Waiting("a"); err != nil || got.ID != "a" || got.Subject != nil {
+		if got, err := without.Waiting("a"); !errors.Is(err, seal.ErrNoKey) || got != nil {
 			t.Errorf("without the key: %+v, %v", got, err)
 		}
 		for c, unreadable := range map[*queue.Client]bool{with: false, without: true} {
 			n := 0
 			for e, err := range c.Entries(t.Context()) {
-				if n++; err != nil || e.Unreadable != unreadable || e.Job.ID != "a" || unreadable == (e.Job.Subject != nil) {
+				if n++; err != nil || e.Unreadable != unreadable || e.Job.ID != "a" || e.Key != "k" || unreadable == (e.Job.Subject != nil) {
 					t.Errorf("entry %+v, %v", e, err)
 				}
 			}

@@ -25,10 +25,11 @@ const (
 	park                   // later: it waits for a person
 )
 
-// What a parked job waits for.
+// What a parked job waits for: the release of its subject, or a key that opens
+// it.
 const (
-	waitsForRelease job.Code = "held" // of the hold on its subject
-	waitsForKey     job.Code = "sealed"
+	WaitsForRelease job.Code = "held"
+	WaitsForKey     job.Code = "sealed"
 )
 
 // verdict is what follows from a result.
@@ -48,7 +49,7 @@ func judge(r result, last bool) verdict {
 		return verdict{action: finish, outcome: r.outcome, counted: true}
 	}
 	if errors.Is(r.err, job.ErrHeld) {
-		return verdict{action: park, waits: waitsForRelease}
+		return verdict{action: park, waits: WaitsForRelease}
 	}
 	reason := explain(r)
 	switch code := reason.Code; {

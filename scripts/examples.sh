@@ -5,7 +5,8 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 examples=$root/docs/examples
-target=$root/.cache/examples/$(cat "$examples"/* "${BASH_SOURCE[0]}" | sha256sum | cut -c 1-12)
+files=("$examples/enqueue.py" "$examples/requirements.txt" "$examples/enqueue.mjs" "$examples/package.json")
+target=$root/.cache/examples/$(cat "${files[@]}" "${BASH_SOURCE[0]}" | sha256sum | cut -c 1-12)
 
 # packages FOLDER ARGUMENTS...: installs Python packages there, and nowhere else.
 packages() {
@@ -18,7 +19,7 @@ if [ ! -d "$target" ]; then
     trap 'rm -rf "$new"' EXIT
     echo "fetching what the examples need" >&2
     mkdir "$new/bin"
-    cp "$examples"/* "$new"
+    cp "${files[@]}" "$new"
     packages "$new/packages" --requirement "$examples/requirements.txt"
     if command -v npm >/dev/null && [ "$(node -p 'process.versions.node.split(".")[0] >= 20')" = true ]; then
         node=$(command -v node)

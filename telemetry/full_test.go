@@ -49,6 +49,7 @@ func full(t *testing.T) *Metrics {
 	jobs.Ended(t.Context(), ended("demo", job.TextToImage, job.Done, ""))
 	jobs.Ended(t.Context(), queue.End{Queue: "batch", Result: queue.Retried, Code: job.EngineFailed, Job: &job.Job{}})
 	jobs.Ended(t.Context(), queue.End{Queue: "batch", Result: queue.HandedBack, Job: &job.Job{}})
+	jobs.Ended(t.Context(), queue.End{Queue: "batch", Result: queue.Parked, Code: queue.WaitsForKey, Job: &job.Job{}})
 	jobs.Dropped("batch")
 	jobs.Recovered("batch")
 	jobs.Command("get", time.Millisecond, errors.New("gone"))

@@ -16,6 +16,9 @@ type Jobs struct {
 
 var _ queue.Observer = Jobs{}
 
+// parkings are what a parked job waits for.
+var parkings = []job.Code{queue.WaitsForRelease, queue.WaitsForKey}
+
 // Began implements queue.Observer.
 func (j Jobs) Began(ctx context.Context, name string, headers map[string]string) context.Context {
 	return j.Tracer.begin(ctx, name, headers["traceparent"])
@@ -30,6 +33,9 @@ func (j Jobs) Ended(ctx context.Context, s queue.End) {
 		return
 	case queue.HandedBack:
 		j.handedBack.WithLabelValues(s.Queue).Inc()
+		return
+	case queue.Parked:
+		j.parked.WithLabelValues(s.Queue, known(s.Code, parkings)).Inc()
 		return
 	case queue.Finished:
 	}

@@ -33,6 +33,7 @@ type Metrics struct {
 	jobs       *prometheus.CounterVec
 	retries    *prometheus.CounterVec
 	handedBack *prometheus.CounterVec
+	parked     *prometheus.CounterVec
 	dropped    *prometheus.CounterVec
 	recovered  *prometheus.CounterVec
 	duration   *prometheus.HistogramVec
@@ -79,6 +80,7 @@ func NewMetrics(b Build, queues []string, models func() []string) *Metrics {
 	m.jobs = counter("imgus_jobs_total", "Jobs that ended here.", "queue", "kind", "model", "state", "code")
 	m.retries = counter("imgus_retries_total", "Attempts that ended without an outcome and are tried again.", "queue", "code")
 	m.handedBack = counter("imgus_handed_back_total", "Jobs handed back because the worker stopped.", "queue")
+	m.parked = counter("imgus_parked_total", "Attempts that found a job waiting for a person.", "queue", "reason")
 	m.dropped = counter("imgus_dropped_total", "Entries of a queue that were no job and were deleted.", "queue")
 	m.recovered = counter("imgus_recovered_total", "Jobs taken back from workers that are gone.", "queue")
 	m.duration = histogram("imgus_job_seconds", "Time from taking a job to its outcome.", long, "kind", "model", "state")
@@ -114,6 +116,9 @@ func (m *Metrics) startAtZero(queues []string) {
 	for _, queue := range queues {
 		for _, counter := range []*prometheus.CounterVec{m.dropped, m.recovered, m.handedBack} {
 			counter.WithLabelValues(queue)
+		}
+		for _, reason := range parkings {
+			m.parked.WithLabelValues(queue, string(reason))
 		}
 		for _, code := range job.Codes() {
 			if !code.Final() { // no job with a final one is tried again

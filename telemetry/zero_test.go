@@ -20,7 +20,7 @@ func TestCountersStartAtZero(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]int{
-		"imgus_dropped_total": 2, "imgus_recovered_total": 2, "imgus_handed_back_total": 2, "imgus_retries_total": 2 * 4, // codes that are not final
+		"imgus_dropped_total": 2, "imgus_recovered_total": 2, "imgus_handed_back_total": 2, "imgus_parked_total": 2 * 2, "imgus_retries_total": 2 * 4, // codes that are not final
 		"imgus_outages_total": 2, "imgus_swept_total": len(janitor.Kinds()), "imgus_jobs_total": 2 * len(job.Kinds()),
 	} {
 		if series[name] != want {

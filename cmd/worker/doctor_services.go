@@ -88,28 +88,6 @@ func (d *doctor) others(ctx context.Context, client *queue.Client) {
 	d.ok("workers", "%d at work, %d of them on these queues with the same models", len(workers), same)
 }
 
-// seal tells whether what waits in Redis can be read there.
-func (d *doctor) seal(context.Context) {
-	keys := sealKeys(d.config.Seal)
-	ids, err := keys.IDs() // of a configuration that was checked a moment ago
-	switch {
-	case err != nil:
-		d.fail("seal", err, "mend the folder of seal.directory")
-	case len(ids) == 0:
-		d.warn("seal", "no keys: prompts stand in Redis readable until their jobs end, and sealed jobs wait for a key", "set seal.directory (docs/wire-format.md)")
-	default:
-		plain := "jobs that are not sealed are taken too"
-		if keys.Required {
-			plain = "no others are taken"
-		}
-		with := "this client seals with none"
-		if keys.Key != "" {
-			with = "this client seals with " + keys.Key
-		}
-		d.ok("seal", "jobs sealed with %s can be opened; %s; %s", strings.Join(ids, ", "), plain, with)
-	}
-}
-
 func difference(mine, theirs map[string]string) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(mine)) {

@@ -55,7 +55,7 @@ func TestDoctor(t *testing.T) {
 		t.Error("no word of prompts that can be read in Redis")
 	}
 	keys := newProgram(t, append(slices.Clone(s.environ), "IMGUS_SEAL_DIRECTORY=../../configs/testdata/keys", "IMGUS_SEAL_KEY=example", "IMGUS_SEAL_REQUIRED=true")...)
-	if stdout, _ := keys.must(0, "doctor"); !strings.Contains(stdout, "jobs sealed with example can be opened; no others are taken; this client seals with example") {
+	if stdout, _ := keys.must(0, "doctor"); !strings.Contains(stdout, "jobs sealed with example (ba45d325) can be opened; no others are taken; this client seals with example") {
 		t.Error(stdout)
 	}
 	if got := verdicts(found, "redis"); !slices.Contains(got, warning) {
@@ -97,7 +97,7 @@ func TestDoctorFindsFaults(t *testing.T) {
 		says    string
 	}{
 		{"config", []string{"IMGUS_LOG_LEVEL=loud"}, 78, "config", "log.level"},
-		{"no key", []string{"IMGUS_SEAL_DIRECTORY=testdata"}, 78, "config", "seal.directory"},
+		{"no key", []string{"IMGUS_SEAL_DIRECTORY=testdata"}, 1, "seal", "half_unet.onnx"},
 		{"redis away", []string{"IMGUS_REDIS_URL=redis://127.0.0.1:1"}, 69, "redis", "unavailable"},
 		{"redis forbids", []string{"IMGUS_REDIS_URL=" + limited}, 1, "redis", "+zadd"},
 		{"storage away", []string{"IMGUS_STORAGE_KIND=s3", "IMGUS_STORAGE_ENDPOINT=127.0.0.1:1", "IMGUS_STORAGE_BUCKET=bucket", "IMGUS_STORAGE_ACCESS_KEY=a", "IMGUS_STORAGE_SECRET_KEY=s", "IMGUS_STORAGE_TLS=false"}, 69, "storage", "unavailable"},

@@ -76,6 +76,9 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 		Bucket: bucket, Engine: engine, Limits: limits(c.Limits), Record: recorder(c.Record), Guard: checks.guard(engine), Verify: verifier(c.Mark), Log: log,
 		SubjectKey: []byte(secret(c.Privacy.SubjectKey)),
 	})
+	if _, wrong, err := sealKeys(c.Seal).List(); err != nil || len(wrong) > 0 {
+		log.Warn("not every file of seal.directory is a key", "error", errors.Join(append(wrong, err)...))
+	}
 	consumer, err := queue.NewConsumer(queue.Options{
 		Connection: connection(c.Redis), Queues: c.Queues, Concurrency: engine.Slots(), Capacity: engine.Capacity, MaxAttempts: c.Job.MaxAttempts,
 		Timeout: c.Job.Timeout, ShutdownGrace: c.Job.ShutdownGrace, StatusTTL: c.Job.StatusTTL, Limits: limits(c.Limits), Keys: sealKeys(c.Seal),

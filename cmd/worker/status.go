@@ -11,6 +11,7 @@ import (
 	"github.com/imgus/worker/job"
 	"github.com/imgus/worker/processor"
 	"github.com/imgus/worker/queue"
+	"github.com/imgus/worker/queue/seal"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -38,30 +39,37 @@ func (a *app) statusCommand() *cobra.Command {
 }
 
 func (a *app) cancelCommand() *cobra.Command {
-	return &cobra.Command{
+	var keyless bool
+	cmd := &cobra.Command{
 		Use:   "cancel ID",
 		Short: "Cancel a job",
 		Long: `Ends a job: one that waits at once; one that a worker has within a denoising
 step. Nothing of it becomes visible afterwards. A job that has ended already is
-shown as it stands, with exit status 1.`,
+shown as it stands, with exit status 1.
+
+A sealed job whose key is not here is left to a worker that has it. Where the
+key is lost for good, --without-key ends it: its photo then stays until
+retention deletes it, and its subject is not known.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			id := given[0]
 			if !job.ValidID(id) {
 				return usage("%q is no job id", id)
 			}
-			return a.withClient(func(client *queue.Client) error { return a.cancel(cmd.Context(), client, id) })
+			return a.withClient(func(client *queue.Client) error { return a.cancel(cmd.Context(), client, id, keyless) })
 		},
 	}
+	cmd.Flags().BoolVar(&keyless, "without-key", false, "end it although its key is not here")
+	return cmd
 }
 
-func (a *app) cancel(ctx context.Context, client *queue.Client, id string) error {
+func (a *app) cancel(ctx context.Context, client *queue.Client, id string, keyless bool) error {
 	status, err := client.Cancel(ctx, id)
 	if err != nil && !errors.Is(err, queue.ErrFinished) {
 		return fmt.Errorf("job %s: %w", id, err)
 	}
 	if err == nil {
-		if err := a.cancelWaiting(ctx, client, id); err != nil {
+		if err := a.cancelWaiting(ctx, client, status, keyless); err != nil {
 			return err
 		}
 		if status, err = client.Status(ctx, id); err != nil {
@@ -77,12 +85,21 @@ func (a *app) cancel(ctx context.Context, client *queue.Client, id string) error
 
 // cancelWaiting records that a job was cancelled which no worker has. Without a
 // storage the mark has to do, which the worker finds that takes the job.
-func (a *app) cancelWaiting(ctx context.Context, client *queue.Client, id string) error {
+func (a *app) cancelWaiting(ctx context.Context, client *queue.Client, status queue.Status, keyless bool) error {
 	c, err := a.load(configs.NeedStorage)
 	if err != nil {
 		return nil
 	}
-	j, err := client.Waiting(id)
+	j, err := client.Waiting(status.ID)
+	if errors.Is(err, seal.ErrNoKey) || errors.Is(err, seal.ErrShut) {
+		j = &job.Job{ID: status.ID}
+		if !keyless {
+			fmt.Fprintf(a.stderr, "worker: job %s: %v; a worker that has the key ends it, or --without-key\n", status.ID, err)
+			client.GoOn(queue.Entry{Queue: status.Queue, Job: j})
+			return nil
+		}
+		err = nil
+	}
 	if err != nil || j == nil {
 		return err
 	}
@@ -96,7 +113,7 @@ func (a *app) cancelWaiting(ctx context.Context, client *queue.Client, id string
 	if err != nil {
 		return err
 	}
-	return client.Withdraw(ctx, id, outcome)
+	return client.Withdraw(ctx, status.ID, outcome)
 }
 
 // withClient opens the queue's client for one command.

@@ -65,21 +65,25 @@ export async function enqueue(redis, queue, id, payload, headers) {
   return added === 1;
 }
 
-// Follows a job to its end.
+// Follows a job to its end. While Redis is away it goes on trying, as the client does.
 export async function wait(redis, id) {
-  const events = await redis.duplicate().connect();
+  const events = redis.duplicate();
+  events.on("error", () => {}); // without a listener an error would end the program
   let wake = () => {};
   try {
+    await events.connect();
     await events.subscribe(`imgus:events:${id}`, () => wake());
     for (;;) {
       // The hash is the truth; an event only says that it is worth a look, and may be missed.
+      let timer;
       const next = new Promise((resolve) => {
         wake = resolve;
-        setTimeout(resolve, 1000);
+        timer = setTimeout(resolve, 1000);
       });
       const status = { ...(await redis.hGetAll(`imgus:job:${id}`)) };
       if (["done", "failed", "cancelled"].includes(status.state)) return status;
       await next;
+      clearTimeout(timer);
     }
   } finally {
     events.destroy();
@@ -92,11 +96,14 @@ async function main([url, queue, jobFile, keyFile]) {
   const { id } = JSON.parse(payload);
   if (keyFile) {
     const key = Buffer.from(await readFile(keyFile, "utf8"), "base64");
+    if (key.length !== 32) throw new Error("the key must be 32 bytes in base64");
     payload = seal(payload, queue, id, basename(keyFile), key);
   }
   const trace = process.env.TRACEPARENT;
-  const redis = await createClient({ url }).connect();
+  const redis = createClient({ url });
+  redis.on("error", (error) => console.error(`redis: ${error.message}`));
   try {
+    await redis.connect();
     if (!(await enqueue(redis, queue, id, payload, trace ? { traceparent: trace } : {}))) {
       console.error("the job was enqueued before");
     }

@@ -65,7 +65,7 @@ def enqueue(r: redis.Redis, queue: str, job_id: str, payload: bytes, headers: di
 
 
 def wait(r: redis.Redis, job_id: str) -> dict[str, str]:
-    """Follows a job to its end."""
+    """Follows a job to its end. After an error of Redis call it again."""
     with r.pubsub(ignore_subscribe_messages=True) as events:
         events.subscribe(f"imgus:events:{job_id}")
         while True:
@@ -85,7 +85,9 @@ def main() -> None:
     job_id = json.loads(payload)["id"]
     if key_file:
         with open(key_file[0], "rb") as file:
-            key = base64.b64decode(file.read())
+            key = base64.b64decode(file.read().strip(), validate=True)
+        if len(key) != 32:
+            sys.exit("the key must be 32 bytes in base64")
         payload = seal(payload, queue, job_id, os.path.basename(key_file[0]), key)
     trace = os.environ.get("TRACEPARENT")
     r = redis.Redis.from_url(url)

@@ -29,5 +29,5 @@ func ExampleKeys() {
 	fmt.Println(err)
 	// Output:
 	// {"id":"a","prompt":"…"} <nil>
-	// invalid_job: sealed: the box cannot be opened: it was changed, or sealed with another key or for another queue or id
+	// invalid_job: sealed: the box cannot be opened: it was changed, or sealed with another key or for another queue or id: key 2026-11: the key does not open the box
 }

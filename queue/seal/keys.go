@@ -2,7 +2,9 @@ package seal
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -17,33 +19,42 @@ const keySize = 32
 // keyID is what a key may be called: it is the name of a file.
 var keyID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-// IDs lists the keys of the folder, and says what is wrong with it: a file that
-// is no key, or none to seal with. Hidden files are passed over, as Kubernetes
-// has them in a mounted secret.
-func (k Keys) IDs() ([]string, error) {
+// Key is what may be told of a key.
+type Key struct {
+	ID string
+	// Fingerprint is the same wherever the key is, and does not tell it.
+	Fingerprint string
+}
+
+// List gives the keys of the folder, and what is wrong with other files in it.
+// Hidden files and folders are passed over, as Kubernetes has them in a mounted
+// secret.
+func (k Keys) List() (keys []Key, wrong []error, err error) {
 	if k.Directory == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	entries, err := os.ReadDir(k.Directory)
 	if err != nil {
-		return nil, fmt.Errorf("list keys: %w", err)
+		return nil, nil, fmt.Errorf("list keys: %w", err)
 	}
-	var ids []string
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") {
+		if strings.HasPrefix(e.Name(), ".") || e.IsDir() {
 			continue
 		}
 		if !keyID.MatchString(e.Name()) {
-			return nil, errors.New("the folder has a file whose name is no id of a key: 1 to 64 of A-Za-z0-9._-, the first a letter or digit")
+			wrong = append(wrong, errors.New("a file's name is no id of a key: 1 to 64 of A-Za-z0-9._-, the first a letter or digit"))
+			continue
 		}
 		key, err := k.read(e.Name())
 		if err != nil {
-			return nil, err
+			wrong = append(wrong, err)
+			continue
 		}
+		sum := sha256.Sum256(append([]byte("imgus-key\n"), key...))
 		clear(key)
-		ids = append(ids, e.Name())
+		keys = append(keys, Key{e.Name(), hex.EncodeToString(sum[:4])})
 	}
-	return ids, nil
+	return keys, wrong, nil
 }
 
 // read gives a key. Every error is ErrNoKey, and tells nothing of what is in the

@@ -19,8 +19,8 @@ import (
 )
 
 // MaxPayload is the largest payload: a sealed job of job.MaxPayload bytes, with
-// room for what is around its box.
-const MaxPayload = (job.MaxPayload+tagSize+2)/3*4 + 512
+// room for encoders that write / as \/ and indent.
+const MaxPayload = 2 * job.MaxPayload
 
 const (
 	version   = 1
@@ -28,9 +28,13 @@ const (
 	tagSize   = 16
 )
 
-// ErrNoKey: the payload is sealed with a key that is not among the keys, or
-// cannot be read. It may come.
-var ErrNoKey = errors.New("the payload is sealed with a key that is not here")
+var (
+	// ErrNoKey: a key is not among the keys, or cannot be read. It may come.
+	ErrNoKey = errors.New("the key is not here")
+	// ErrShut: a key does not open what is said to be sealed with it. Either that
+	// was changed, or one of the two keys of the same id is the wrong one.
+	ErrShut = errors.New("the key does not open the box")
+)
 
 // envelope is a sealed payload.
 type envelope struct {
@@ -85,7 +89,9 @@ func (k Keys) sealWith(nonce, payload []byte, queue, id string) ([]byte, error) 
 
 // Open gives a job's JSON: what was sealed for this queue and id, or a payload
 // that is not sealed as it is. Errors are ErrNoKey, and *job.Error with code
-// invalid_job for what no key will ever open.
+// invalid_job, which is ErrShut where another key might do better. A payload
+// that should have been sealed is given along with its error: whose it is, and
+// what is to be deleted with it, can be read all the same.
 func (k Keys) Open(payload []byte, queue, id string) ([]byte, error) {
 	if len(payload) > MaxPayload {
 		return nil, job.Errorf(job.InvalidJob, "the payload must be at most %d bytes", MaxPayload)
@@ -93,7 +99,7 @@ func (k Keys) Open(payload []byte, queue, id string) ([]byte, error) {
 	outer := fields(payload)
 	if _, sealed := outer["sealed"]; !sealed {
 		if k.Required {
-			return nil, job.Errorf(job.InvalidJob, "the job must be sealed: this worker takes no other (seal.required)")
+			return payload, job.Errorf(job.InvalidJob, "the job must be sealed: this worker takes no other (seal.required)")
 		}
 		return payload, nil
 	}
@@ -107,9 +113,18 @@ func (k Keys) Open(payload []byte, queue, id string) ([]byte, error) {
 	}
 	opened, err := gcm.Open(nil, b.Nonce, b.Box, about(queue, id))
 	if err != nil {
-		return nil, job.Errorf(job.InvalidJob, "sealed: the box cannot be opened: it was changed, or sealed with another key or for another queue or id")
+		return nil, job.Wrap(job.InvalidJob, fmt.Errorf("key %s: %w", b.Key, ErrShut), "sealed: the box cannot be opened: it was changed, or sealed with another key or for another queue or id")
 	}
 	return opened, nil
+}
+
+// KeyOf gives the id of the key that a payload is sealed with, "" for none.
+func KeyOf(payload []byte) string {
+	key, _ := text(fields(fields(payload)["sealed"])["key"])
+	if !keyID.MatchString(key) {
+		return ""
+	}
+	return key
 }
 
 // about is what a box is bound to: moved to another queue or id it cannot be
@@ -137,7 +152,8 @@ func fields(data []byte) map[string]json.RawMessage {
 	return fields
 }
 
-// parse reads an envelope. It is as strict as the job's own parser.
+// parse reads an envelope, which has these fields and no others. Of a field that
+// is there twice the last counts; the box tells whether it was the right one.
 func parse(outer map[string]json.RawMessage, id string) (box, error) {
 	wrong := func(what string) (box, error) { return box{}, job.Errorf(job.InvalidJob, "%s", what) }
 	inner := fields(outer["sealed"])

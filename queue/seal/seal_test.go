@@ -73,12 +73,16 @@ func TestRoundTrip(t *testing.T) {
 func TestLargest(t *testing.T) {
 	id := "k" + strings.Repeat("x", 63)
 	keys := seal.Keys{Directory: folder(t, id), Key: id}
-	box, err := keys.Seal(make([]byte, job.MaxPayload), "interactive", id)
+	content := make([]byte, job.MaxPayload)
+	box, err := keys.Seal(content, "interactive", id)
 	if err != nil || len(box) > seal.MaxPayload {
 		t.Fatalf("%d bytes, %v", len(box), err)
 	}
-	if _, err := keys.Open(box, "interactive", id); err != nil {
-		t.Error(err)
+	// Some encoders write / so, and base64 is full of it.
+	for _, form := range [][]byte{box, bytes.ReplaceAll(box, []byte("/"), []byte(`\/`))} {
+		if opened, err := keys.Open(form, "interactive", id); err != nil || len(opened) != job.MaxPayload {
+			t.Error(err)
+		}
 	}
 	if _, err := keys.Open(make([]byte, seal.MaxPayload+1), "interactive", id); !invalid(err) {
 		t.Errorf("more is read: %v", err)
@@ -103,7 +107,7 @@ func TestTampering(t *testing.T) {
 			}
 		}
 	}
-	if _, err := keys.Open(box, "batch", "a"); !invalid(err) {
+	if _, err := keys.Open(box, "batch", "a"); !invalid(err) || !errors.Is(err, seal.ErrShut) {
 		t.Errorf("moved to another queue: %v", err)
 	}
 	if _, err := keys.Open(bytes.Replace(box, []byte(`"id":"a"`), []byte(`"id":"b"`), 1), "interactive", "b"); !invalid(err) {
@@ -146,8 +150,9 @@ func TestPlain(t *testing.T) {
 		if err != nil || string(opened) != payload {
 			t.Errorf("%q: %q, %v", payload, opened, err)
 		}
-		if _, err := (seal.Keys{Directory: folder(t), Required: true}).Open([]byte(payload), "interactive", "a"); !invalid(err) {
-			t.Errorf("%q although sealing is required: %v", payload, err)
+		opened, err = (seal.Keys{Directory: folder(t), Required: true}).Open([]byte(payload), "interactive", "a")
+		if !invalid(err) || string(opened) != payload {
+			t.Errorf("%q although sealing is required: %q, %v", payload, opened, err)
 		}
 	}
 	if out := sealed(t, seal.Keys{Directory: folder(t, "k")}, plain); string(out) != plain {
@@ -185,31 +190,53 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// The folder tells which keys it has, and of what is none; it never tells a key.
 func TestFolder(t *testing.T) {
 	dir := folder(t, "b", "a")
 	write(t, dir, ".hidden", "no key")
-	if err := os.Mkdir(filepath.Join(dir, "..data"), 0o700); err != nil { // as Kubernetes has it
-		t.Fatal(err)
-	}
-	if ids, err := (seal.Keys{Directory: dir}).IDs(); err != nil || !slices.Equal(ids, []string{"a", "b"}) {
-		t.Errorf("ids are %q, %v", ids, err)
-	}
-	if ids, err := (seal.Keys{}).IDs(); err != nil || ids != nil {
-		t.Errorf("no folder has %q, %v", ids, err)
-	}
-	key := base64.StdEncoding.EncodeToString(make([]byte, 32))
-	for name, text := range map[string]string{
-		"short": key[:20] + "==", "long": base64.StdEncoding.EncodeToString(make([]byte, 33)), "hex": strings.Repeat("5e", 32), "empty": "", "huge": strings.Repeat(key, 1000),
-		"not a name": key,
-	} {
-		dir := folder(t)
-		write(t, dir, name, text)
-		if _, err := (seal.Keys{Directory: dir}).IDs(); err == nil || text != "" && strings.Contains(err.Error(), text) {
-			t.Errorf("%s: %v", name, err)
+	for _, name := range []string{"..data", "lost+found"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if _, err := (seal.Keys{Directory: filepath.Join(dir, "none")}).IDs(); err == nil {
+	keys, wrong, err := seal.Keys{Directory: dir}.List()
+	if err != nil || wrong != nil || len(keys) != 2 || keys[0].ID != "a" || keys[1].ID != "b" || keys[0].Fingerprint == keys[1].Fingerprint || len(keys[0].Fingerprint) != 8 {
+		t.Errorf("keys are %+v, %v, %v", keys, wrong, err)
+	}
+	if again, _, _ := (seal.Keys{Directory: folder(t, "another", "z")}).List(); again[1].Fingerprint != keys[0].Fingerprint {
+		t.Error("the same key has another fingerprint elsewhere")
+	}
+	if keys, wrong, err := (seal.Keys{}).List(); err != nil || wrong != nil || keys != nil {
+		t.Errorf("no folder has %q, %v, %v", keys, wrong, err)
+	}
+	key := base64.StdEncoding.EncodeToString(make([]byte, 32))
+	bad := map[string]string{
+		"short": key[:20] + "==", "long": base64.StdEncoding.EncodeToString(make([]byte, 33)), "hex": strings.Repeat("5e", 32), "empty": "", "huge": strings.Repeat(key, 1000),
+		"not a name": key,
+	}
+	for name, text := range bad {
+		write(t, dir, name, text)
+	}
+	keys, wrong, err = seal.Keys{Directory: dir}.List()
+	if err != nil || len(keys) != 2 || len(wrong) != len(bad) {
+		t.Errorf("with files that are none: %+v, %v, %v", keys, wrong, err)
+	}
+	for name, text := range bad {
+		if text != "" && strings.Contains(errors.Join(wrong...).Error(), text) {
+			t.Errorf("%s is told: %v", name, wrong)
+		}
+	}
+	if _, _, err := (seal.Keys{Directory: filepath.Join(dir, "none")}).List(); err == nil {
 		t.Error("there is a folder that is not there")
+	}
+}
+
+func TestKeyOf(t *testing.T) {
+	keys := seal.Keys{Directory: folder(t, "k"), Key: "k"}
+	for payload, want := range map[string]string{string(sealed(t, keys, plain)): "k", plain: "", "": "", `{"sealed":{"key":"a secret?"}}`: "", `{"sealed":{"key":5}}`: ""} {
+		if got := seal.KeyOf([]byte(payload)); got != want {
+			t.Errorf("%s is sealed with %q", payload, got)
+		}
 	}
 }
 
