@@ -1,7 +1,9 @@
 package rules_test
 
 import (
+	"io/fs"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -112,6 +114,46 @@ func TestKeysExist(t *testing.T) {
 	}
 	if found < 100 {
 		t.Errorf("only %d keys", found)
+	}
+}
+
+var (
+	sentence = regexp.MustCompile("`([a-z][a-z'; ]+ [a-z'; ]+ [a-z' ]+)(?: …[^`]*)?`")
+	programs = regexp.MustCompile(`^(worker|kubectl|systemctl|docker|install) `)
+)
+
+// Lines of the log that the runbook quotes are written somewhere.
+func TestQuotedLogLines(t *testing.T) {
+	var source strings.Builder
+	err := filepath.WalkDir(top, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(file) != ".go" || strings.HasSuffix(file, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(file)
+		for line := range strings.Lines(string(text)) {
+			if !strings.HasPrefix(strings.TrimSpace(line), "//") {
+				source.WriteString(line)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, found := pages(t), 0
+	for _, page := range []string{"docs/runbook.md", "docs/gpu.md"} {
+		for _, s := range sentence.FindAllStringSubmatch(all[page], -1) {
+			if programs.MatchString(s[1]) {
+				continue
+			}
+			found++
+			if !strings.Contains(source.String(), s[1]) {
+				t.Errorf("%s: nothing writes %q", page, s[1])
+			}
+		}
+	}
+	if found < 15 {
+		t.Errorf("only %d lines", found)
 	}
 }
 
