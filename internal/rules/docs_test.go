@@ -20,7 +20,7 @@ func pages(t *testing.T) map[string]string {
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && len(entry.Name()) > 2 && strings.HasPrefix(entry.Name(), "."), entry.Name() == "testdata":
+		case entry.IsDir() && len(entry.Name()) > 2 && strings.HasPrefix(entry.Name(), "."), entry.Name() == "testdata", entry.Name() == "node_modules":
 			return fs.SkipDir
 		case entry.IsDir() || filepath.Ext(file) != ".md":
 			return nil
