@@ -58,7 +58,7 @@ func (d *doctor) device(ctx context.Context, device, library string) {
 	c.Engine.Library, c.Engine.Devices, c.Log.Level = library, []string{device}, "error"
 	engine, err := d.app.openPool(ctx, c, "", slog.New(slog.DiscardHandler))
 	if err != nil {
-		d.fail("device", fmt.Errorf("%s: %w", device, err), "see docs/operations.md, Devices")
+		d.fail("device", fmt.Errorf("%s: %w", device, err), "see docs/gpu.md")
 		return
 	}
 	defer engine.Close()
@@ -67,7 +67,7 @@ func (d *doctor) device(ctx context.Context, device, library string) {
 		Version: job.Version, ID: "doctor", Kind: job.TextToImage, Model: "demo", Prompt: &prompt, Steps: &steps,
 	}})
 	if err != nil {
-		d.fail("device", fmt.Errorf("%s: %w", device, err), "see docs/operations.md, Devices")
+		d.fail("device", fmt.Errorf("%s: %w", device, err), "see docs/gpu.md")
 		return
 	}
 	total := result.Timings[job.StageDenoise] + result.Timings[job.StageText] + result.Timings[job.StageVAE]
