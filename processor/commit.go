@@ -21,8 +21,13 @@ func (p *Processor) publish(ctx context.Context, id string, a job.Attempt, image
 		key := storage.ImageKey(id, a.ID, i, image.Format)
 		failpoint.Hit(failpoint.BeforeImagePut)
 		err := p.insist(ctx, func() error {
-			return p.bucket.Put(ctx, key, image.Data, storage.PutOptions{ContentType: image.Format.ContentType()})
+			write, release := landingContext(ctx)
+			defer release()
+			return p.bucket.Put(write, key, image.Data, storage.PutOptions{ContentType: image.Format.ContentType()})
 		})
+		if err == nil && ctx.Err() != nil {
+			err = ctx.Err() // it landed, and is to be withdrawn
+		}
 		if err != nil {
 			return nil, p.unavailable(ctx, err, "the images cannot be stored")
 		}
@@ -30,6 +35,21 @@ func (p *Processor) publish(ctx context.Context, id string, a job.Attempt, image
 		out[i] = p.record.Load().Image(key, image)
 	}
 	return out, nil
+}
+
+// landingContext is for a write that must not be cut off when ctx ends: a storage
+// may do what it was asked for long after the asker has gone, behind the back of
+// whoever then deletes what there is.
+func landingContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	write, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(landing, func() { cancel(context.Cause(ctx)) })
+		context.AfterFunc(write, func() { timer.Stop() })
+	})
+	return write, func() {
+		stop()
+		cancel(nil)
+	}
 }
 
 // insist tries again while the storage is away, as long as a finished picture
@@ -52,6 +72,9 @@ func (p *Processor) insist(ctx context.Context, try func() error) error {
 	}
 }
 
+// errUndecided: a commit was given up in the middle. Its record may still land.
+var errUndecided = errors.New("whether the record was stored is not known")
+
 // commit puts the record if there is none, and returns the record that stands:
 // r, or an earlier one. Whose it is, is decided by the attempt id alone: a put
 // that was answered with "exists" or not at all may have been the first.
@@ -63,11 +86,13 @@ func (p *Processor) commit(ctx context.Context, r *job.Record) (*job.Record, err
 	stands := r
 	failpoint.Hit(failpoint.BeforeCommit)
 	err = p.insist(ctx, func() error {
-		err := p.bucket.PutIfAbsent(ctx, storage.RecordKey(r.ID), data, storage.PutOptions{ContentType: "application/json"})
+		write, release := landingContext(ctx)
+		defer release()
+		err := p.bucket.PutIfAbsent(write, storage.RecordKey(r.ID), data, storage.PutOptions{ContentType: "application/json"})
 		if err == nil {
 			return nil
 		}
-		found, readErr := p.readRecord(ctx, r.ID)
+		found, readErr := p.readRecord(write, r.ID)
 		if readErr == nil {
 			stands = found
 			return nil
@@ -77,6 +102,9 @@ func (p *Processor) commit(ctx context.Context, r *job.Record) (*job.Record, err
 		}
 		return errors.Join(err, readErr)
 	})
+	if err != nil && ctx.Err() != nil {
+		return nil, errors.Join(errUndecided, p.unavailable(ctx, err, "the record cannot be stored"))
+	}
 	if err != nil {
 		return nil, p.unavailable(ctx, err, "the record cannot be stored")
 	}
@@ -110,9 +138,10 @@ func (p *Processor) withdraw(ctx context.Context, id string, a job.Attempt) {
 	settle, release := context.WithTimeout(context.WithoutCancel(ctx), settling)
 	defer release()
 	// A commit whose answer was lost may have landed: then the images are the
-	// job's. So may they be if the record cannot be read; an erased one has none.
+	// job's. So may they be if the record cannot be read; one that is erased or
+	// cancelled has none.
 	r, err := p.readRecord(settle, id)
-	ours := err == nil && r.State != job.Erased && (r.Attempt == nil || r.Attempt.ID == a.ID)
+	ours := err == nil && r.State != job.Erased && r.State != job.Cancelled && (r.Attempt == nil || r.Attempt.ID == a.ID)
 	unknown := err != nil && !errors.Is(err, storage.ErrNotFound)
 	if ours || unknown {
 		return

@@ -20,6 +20,9 @@ import (
 // recording a cancellation, deleting an attempt's images.
 const settling = 30 * time.Second
 
+// landing bounds the end of a single write that was under way.
+const landing = 5 * time.Second
+
 // Options configure a Processor.
 type Options struct {
 	Bucket storage.Bucket
@@ -94,9 +97,16 @@ func (p *Processor) Process(ctx context.Context, j *job.Job, a job.Attempt, repo
 	if err == nil {
 		return p.finish(ctx, j, record, []string{"buffers"})
 	}
-	p.withdraw(ctx, j.ID, a)
+	undecided := errors.Is(err, errUndecided)
+	if !undecided {
+		p.withdraw(ctx, j.ID, a)
+	}
 	if cancelled(ctx) {
-		return p.Cancel(ctx, j, a)
+		outcome, err := p.Cancel(ctx, j, a)
+		if err == nil && undecided {
+			p.withdraw(ctx, j.ID, a) // now it is known whose the record is
+		}
+		return outcome, err
 	}
 	if ctx.Err() != nil {
 		return job.Outcome{}, context.Cause(ctx)
