@@ -124,7 +124,8 @@ type Consumer struct {
 	holding holdOff
 	unsaid  unsaid
 
-	saidKeyless atomic.Int64 // when, in seconds since 1970
+	refusal     atomic.Pointer[error] // of Redis to write, nil while it does
+	saidKeyless atomic.Int64          // when, in seconds since 1970
 }
 
 // Settings are the options that can change while a consumer runs.
@@ -261,6 +262,9 @@ func (c *Consumer) Checks() map[string]error {
 	checks := map[string]error{"queue": nil, "redis": nil, "clock": nil}
 	if !c.serving.Load() {
 		checks["queue"] = errNotServing
+	}
+	if refusal := c.refusal.Load(); refusal != nil {
+		checks["redis"] = fmt.Errorf("redis refuses to write: %w", *refusal)
 	}
 	if c.contact.lost() {
 		checks["redis"] = errAway

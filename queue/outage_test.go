@@ -317,3 +317,37 @@ func TestPaceOfConnecting(t *testing.T) {
 	waitState(t, c, "a", job.Done)
 	t.Logf("%d attempts in %d seconds; a job was done %.1f s after the return", knocks.Count(), seconds, time.Since(back).Seconds())
 }
+
+// A Redis that answers and takes nothing makes the worker not ready, and that is
+// said once.
+func TestRedisRefusesWrites(t *testing.T) {
+	t.Parallel()
+	server := testservices.StartRedis(t, testservices.RedisOptions{})
+	at := queue.Connection{URL: server.Addr}
+	opts, log := options(at, newHandler(done)), &logged{}
+	opts.Log = log.logger()
+	w := start(t, opts)
+	c, r := client(t, at), inspect(t, at)
+	eventually(t, "the worker to be ready", w.Ready)
+	if err := r.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the worker to be not ready", func() bool { return !w.Ready() })
+	if err := w.Checks()["redis"]; err == nil || !strings.Contains(err.Error(), "refuses to write: OOM") {
+		t.Errorf("it says %v", err)
+	}
+	if _, err := c.Rights(t.Context()); err == nil {
+		t.Error("doctor would find nothing wrong")
+	}
+	if err := r.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the worker to be ready again", w.Ready)
+	enqueue(t, c, "a")
+	waitState(t, c, "a", job.Done)
+	for _, line := range []string{"redis refuses to write", "redis takes writes again"} {
+		if n := strings.Count(log.String(), line); n != 1 {
+			t.Errorf("%q is said %d times", line, n)
+		}
+	}
+}

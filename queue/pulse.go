@@ -154,7 +154,26 @@ func (c *Consumer) beat(ctx context.Context) {
 	if err != nil {
 		c.log.Debug("no sign of life", "error", fmt.Errorf("write worker: %w", err))
 	}
+	c.noteWrite(err)
 	c.renewMarks(ctx)
+}
+
+// noteWrite says once that Redis answers and yet takes nothing, because it is
+// full for instance, or a replica; and once that it does again.
+func (c *Consumer) noteWrite(err error) {
+	if err != nil && !replied(err) {
+		return // it is away, as the pulse finds
+	}
+	var refusal *error
+	if err != nil {
+		refusal = &err
+	}
+	switch before := c.refusal.Swap(refusal); {
+	case err != nil && before == nil:
+		c.log.Warn("redis refuses to write", "error", err)
+	case err == nil && before != nil:
+		c.log.Info("redis takes writes again")
+	}
 }
 
 // writeSign writes the sign of life, and where Client.Workers finds it.

@@ -78,7 +78,7 @@ func (c *Client) Rights(ctx context.Context) ([]string, error) {
 				note("&" + fmt.Sprint(args[1]))
 			case strings.HasPrefix(err.Error(), "NOPERM"):
 				note(command)
-			case !replied(err):
+			case !replied(err), full(err):
 				return nil, unavailable("try rights", err)
 			}
 		}
@@ -93,6 +93,12 @@ func (c *Client) Rights(ctx context.Context) ([]string, error) {
 		return nil, unavailable("try rights", err)
 	}
 	return denied, nil
+}
+
+// full reports whether Redis takes no writes from anybody: it is out of memory,
+// a replica, or cannot save.
+func full(err error) bool {
+	return redis.HasErrorPrefix(err, "OOM") || redis.HasErrorPrefix(err, "READONLY") || redis.HasErrorPrefix(err, "MISCONF")
 }
 
 // replied reports whether an error is Redis's answer and no outage.

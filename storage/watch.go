@@ -25,17 +25,21 @@ type WatchOptions struct {
 	Outage func(away bool)
 }
 
-// Watched is a Bucket that knows whether the storage is there. An operation that
-// fails with ErrUnavailable casts doubt on it, no more, since that may be one
-// object's trouble. Run then asks the storage itself. While it is away every
-// operation fails at once, so that nobody but Run knocks.
+// Watched is a Bucket that knows whether the storage is there, and whether it
+// takes what is put: one that is full, or denies it, still answers. An operation
+// that fails with ErrUnavailable casts doubt on it, no more, since that may be
+// one object's trouble. Run then asks the storage itself. While it is away every
+// operation fails at once, so that nobody but Run knocks; while it takes nothing
+// every put does, and deletions may make room.
 type Watched struct {
 	bucket Bucket
 	opts   WatchOptions
 	doubt  chan struct{}
 
-	mu   sync.Mutex
-	away error // why, nil while it is there
+	mu      sync.Mutex
+	away    error // why, nil while it is there
+	closed  error // why nothing can be put, nil while it can
+	unasked bool  // a put has failed, and nobody has tried another since
 }
 
 var _ Bucket = (*Watched)(nil)
@@ -45,11 +49,15 @@ func Watch(b Bucket, o WatchOptions) *Watched {
 	return &Watched{bucket: b, opts: o, doubt: make(chan struct{}, 1)}
 }
 
-// Away says why the storage cannot be used; nil while it can.
+// Away says why the storage cannot be used, or nothing put into it; nil while it
+// can.
 func (w *Watched) Away() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.away
+	if w.away != nil {
+		return w.away
+	}
+	return w.closed
 }
 
 // Await waits until the storage answers, or ctx ends. A storage that answers but
@@ -61,7 +69,7 @@ func (w *Watched) Await(ctx context.Context) error {
 		if err != nil && !errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
 			unfit, err = err, nil
 		}
-		return err
+		return w.noteAway(ctx, err)
 	})
 	return unfit
 }
@@ -71,11 +79,32 @@ func (w *Watched) Run(ctx context.Context) {
 	for {
 		select {
 		case <-w.doubt:
-			w.ask(ctx, func(ctx context.Context) error { return missing(ctx, w.bucket, ProbeKey()) })
+			w.ask(ctx, w.look)
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// look asks whether the storage is there and, if a put has failed, whether it
+// takes another.
+func (w *Watched) look(ctx context.Context) error {
+	if err := w.noteAway(ctx, missing(ctx, w.bucket, ProbeKey())); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	unasked := w.unasked || w.closed != nil
+	w.unasked = false
+	w.mu.Unlock()
+	if !unasked {
+		return nil
+	}
+	key := ProbeKey()
+	err := w.bucket.Put(ctx, key, []byte("probe"), PutOptions{ContentType: "text/plain"})
+	if err == nil {
+		_ = w.bucket.Delete(ctx, key) // else the next sweep does
+	}
+	return w.noteClosed(ctx, err)
 }
 
 // ask asks until there is no error, or ctx ends.
@@ -84,11 +113,7 @@ func (w *Watched) ask(ctx context.Context, question func(context.Context) error)
 		within, cancel := context.WithTimeout(ctx, inquiry)
 		err := question(within)
 		cancel()
-		if ctx.Err() != nil {
-			return
-		}
-		w.note(err)
-		if err == nil {
+		if err == nil || ctx.Err() != nil {
 			return
 		}
 		select {
@@ -99,28 +124,44 @@ func (w *Watched) ask(ctx context.Context, question func(context.Context) error)
 	}
 }
 
-// note says once that the storage is away, and once that it is back.
-func (w *Watched) note(err error) {
+// noteAway says once that the storage is away, and once that it is back.
+func (w *Watched) noteAway(ctx context.Context, err error) error {
+	return w.note(ctx, &w.away, err, "the storage is away; waiting for it", "the storage is back")
+}
+
+// noteClosed says once that the storage takes nothing, and once that it does.
+func (w *Watched) noteClosed(ctx context.Context, err error) error {
+	return w.note(ctx, &w.closed, err, "the storage takes no objects, full or forbidden; waiting for it", "the storage takes objects again")
+}
+
+// note gives the error back.
+func (w *Watched) note(ctx context.Context, state *error, err error, gone, back string) error {
+	if errors.Is(context.Cause(ctx), context.Canceled) {
+		return err // nobody waits for an answer any more
+	}
 	w.mu.Lock()
-	news := (w.away == nil) != (err == nil)
-	w.away = err
+	before, news := w.away != nil || w.closed != nil, (*state == nil) != (err == nil)
+	*state = err
+	after := w.away != nil || w.closed != nil
 	w.mu.Unlock()
-	if !news {
-		return
+	if news && err != nil {
+		w.opts.Log.Warn(gone, "error", err)
 	}
-	if err != nil {
-		w.opts.Log.Warn("the storage is away; waiting for it", "error", err)
-	} else {
-		w.opts.Log.Info("the storage is back")
+	if news && err == nil {
+		w.opts.Log.Info(back)
 	}
-	if w.opts.Outage != nil {
-		w.opts.Outage(err != nil)
+	if before != after && w.opts.Outage != nil {
+		w.opts.Outage(after)
 	}
+	return err
 }
 
 // do runs an operation unless the storage is away.
 func (w *Watched) do(operation func() error) error {
-	if w.Away() != nil {
+	w.mu.Lock()
+	away := w.away != nil
+	w.mu.Unlock()
+	if away {
 		return fmt.Errorf("%w: it was away a moment ago and is not asked yet", ErrUnavailable)
 	}
 	err := operation()
@@ -133,6 +174,25 @@ func (w *Watched) do(operation func() error) error {
 	return err
 }
 
+// put is do for what puts an object.
+func (w *Watched) put(operation func() error) error {
+	w.mu.Lock()
+	closed := w.closed != nil
+	w.mu.Unlock()
+	if closed {
+		return fmt.Errorf("%w: it took nothing a moment ago and is not asked yet", ErrUnavailable)
+	}
+	return w.do(func() error {
+		err := operation()
+		if errors.Is(err, ErrUnavailable) {
+			w.mu.Lock()
+			w.unasked = true
+			w.mu.Unlock()
+		}
+		return err
+	})
+}
+
 // Get implements Bucket.
 func (w *Watched) Get(ctx context.Context, key string, limit int64) (data []byte, err error) {
 	err = w.do(func() error { data, err = w.bucket.Get(ctx, key, limit); return err })
@@ -141,12 +201,12 @@ func (w *Watched) Get(ctx context.Context, key string, limit int64) (data []byte
 
 // Put implements Bucket.
 func (w *Watched) Put(ctx context.Context, key string, data []byte, opts PutOptions) error {
-	return w.do(func() error { return w.bucket.Put(ctx, key, data, opts) })
+	return w.put(func() error { return w.bucket.Put(ctx, key, data, opts) })
 }
 
 // PutIfAbsent implements Bucket.
 func (w *Watched) PutIfAbsent(ctx context.Context, key string, data []byte, opts PutOptions) error {
-	return w.do(func() error { return w.bucket.PutIfAbsent(ctx, key, data, opts) })
+	return w.put(func() error { return w.bucket.PutIfAbsent(ctx, key, data, opts) })
 }
 
 // Delete implements Bucket.

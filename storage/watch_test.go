@@ -98,6 +98,59 @@ func TestOutage(t *testing.T) {
 	})
 }
 
+// A storage that is full is found out by a put of its own, takes nothing
+// meanwhile, and lets go of what is deleted.
+func TestFullStorage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t)
+		put := func() error { return w.Put(t.Context(), "inputs/a", []byte("1"), storage.PutOptions{}) }
+		if err := put(); err != nil {
+			t.Fatal(err)
+		}
+		w.faulty.Before(func(_ context.Context, call storagetest.Call) error {
+			if call.Op == storagetest.Put || call.Op == storagetest.PutIfAbsent {
+				return storage.ErrUnavailable
+			}
+			return nil
+		})
+		if err := put(); !errors.Is(err, storage.ErrUnavailable) || w.Away() != nil {
+			t.Fatalf("got %v, away: %v", err, w.Away())
+		}
+		synctest.Wait()
+		if w.Away() == nil {
+			t.Fatal("a storage that takes nothing is taken for well")
+		}
+		puts := w.faulty.Calls(storagetest.Put)
+		for range 600 {
+			if err := w.PutIfAbsent(t.Context(), "results/a/result.json", []byte("1"), storage.PutOptions{}); !errors.Is(err, storage.ErrUnavailable) {
+				t.Fatal(err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := w.faulty.Calls(storagetest.Put) - puts; n < 12 || n > 15 || w.faulty.Calls(storagetest.PutIfAbsent) > 0 {
+			t.Errorf("tried %d times in a minute", n)
+		}
+		if _, err := w.Get(t.Context(), "inputs/a", 1); err != nil {
+			t.Error(err)
+		}
+		if err := w.Delete(t.Context(), "inputs/a"); err != nil {
+			t.Error(err)
+		}
+		w.faulty.Before(nil)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if err := put(); err != nil || w.Away() != nil {
+			t.Errorf("got %v, away: %v", err, w.Away())
+		}
+		for object, err := range w.List(t.Context(), storage.ProbePrefix) {
+			t.Errorf("left: %s, %v", object.Key, err)
+		}
+		if diff := cmp.Diff([]bool{true, false}, w.outages); diff != "" || strings.Count(w.log.String(), "\n") != 2 {
+			t.Errorf("told %v, logged %s", w.outages, w.log.String())
+		}
+	})
+}
+
 // What is wrong with one object alone is no outage.
 func TestTroubleOfOneObject(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
