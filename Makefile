@@ -125,6 +125,10 @@ check: fmt/check lint lint/deploy test test/amd64-v3 ## What CI runs
 bench: ## Run the Go benchmarks
 	scripts/testenv.sh go test -run '^$$' -bench . -benchmem ./...
 
+.PHONY: export/recipes
+export/recipes: build ## Run the export recipes of docs/export.md on tiny models; fetches their Python packages once (7 GB)
+	scripts/export-recipes.sh
+
 .PHONY: generate
 generate: ## Write the generated files anew
 	go generate ./...
