@@ -23,6 +23,13 @@ import (
 
 const deploy = "../../deploy"
 
+// lengthOfList is the script by which KEDA's scaler for Redis asks. Redis counts
+// its key as one that is read and written.
+const lengthOfList = `
+local list_type = redis.call('type', KEYS[1]).ok
+local cmds = {zset='zcard', set='scard', list='llen', hash='hlen', none='llen'}
+return redis.call(cmds[list_type], KEYS[1])`
+
 // TestLeastRights runs the daemon, a producer and the scaler's question as the
 // users of deploy/redis/users.acl, on a bucket with deploy/s3/bucket-policy.json.
 // Nothing is denied but what shall be.
@@ -83,8 +90,8 @@ func TestLeastRights(t *testing.T) {
 
 	scaler := redis.NewClient(&redis.Options{Addr: server.Addr, Username: "scaler", Password: "change-me-scaler", DisableIdentity: true})
 	defer scaler.Close()
-	if err := scaler.LLen(t.Context(), "asynq:{interactive}:pending").Err(); err != nil {
-		t.Error(err)
+	if err := scaler.Eval(t.Context(), lengthOfList, []string{"asynq:{interactive}:pending"}).Err(); err != nil {
+		t.Error("the scaler sees no queue: ", err)
 	}
 	denials, err := s.redis.Do(t.Context(), "ACL", "LOG").Slice()
 	if err != nil || len(denials) > 0 {
@@ -92,6 +99,12 @@ func TestLeastRights(t *testing.T) {
 	}
 	if err := scaler.HGetAll(t.Context(), "imgus:job:one").Err(); err == nil {
 		t.Error("the scaler reads a status")
+	}
+	if err := scaler.LPush(t.Context(), "asynq:{interactive}:pending", "x").Err(); err == nil {
+		t.Error("the scaler writes")
+	}
+	if err := scaler.Eval(t.Context(), `return redis.call("del", KEYS[1])`, []string{"asynq:queues"}).Err(); err == nil {
+		t.Error("the scaler's script deletes")
 	}
 	if err := redis.NewClient(&redis.Options{Addr: server.Addr, Username: "worker", Password: "change-me-worker"}).Keys(t.Context(), "*").Err(); err == nil {
 		t.Error("the worker lists keys")
@@ -128,6 +141,10 @@ func TestManifests(t *testing.T) {
 		if grace, err := time.ParseDuration(string(found[1]) + "s"); err != nil || grace <= defaults.Job.ShutdownGrace {
 			t.Errorf("%s kills after %s, in the middle of the worker's own grace", file, grace)
 		}
+	}
+	// A process can forbid itself the network only by a call that @system-service does not allow.
+	if unit := string(readFile(t, deploy, "systemd/imgus-worker.service")); !regexp.MustCompile(`(?m)^SystemCallFilter=@system-service seccomp$`).MatchString(unit) {
+		t.Error("under the unit no engine could confine itself")
 	}
 	scaling := string(readFile(t, kubernetes, "scaling.yaml"))
 	if n := strings.Count(scaling, "listName:"); n != len(defaults.Queues) {
