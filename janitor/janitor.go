@@ -303,7 +303,7 @@ func (j *Janitor) sweepUploads(ctx context.Context, clean func(Finding, func() e
 			j.o.Log.InfoContext(ctx, "unfinished uploads cannot be looked for", "error", err)
 			return
 		}
-		if age := time.Since(upload.Begun); age >= j.o.Orphan {
+		if age := time.Since(upload.Begun); upload.Abandoned || age >= j.o.Orphan {
 			key := "…"
 			if folder, _, ok := strings.Cut(upload.Key, "/"); ok {
 				key = folder + "/…" // the rest may be a user's file name

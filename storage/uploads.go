@@ -14,6 +14,8 @@ type Upload struct {
 	ID    string
 	Size  int64 // 0 if that is not known
 	Begun time.Time
+	// Abandoned: its writer is gone for sure.
+	Abandoned bool
 }
 
 // Uploader is a Bucket in which a writer that ends halfway leaves an Upload.

@@ -157,12 +157,12 @@ func (b *Bucket) put(ctx context.Context, key string, data []byte, rename func(f
 	if !valid(key) {
 		return errKey
 	}
-	temporary, err := b.writeTemporary(data)
+	file, temporary, err := b.writeTemporary(data)
 	if err != nil {
 		return err
 	}
 	defer func() { // after Rename it is gone already
-		err = errors.Join(err, ignoreNotExist(b.root.Remove(temporary)))
+		err = errors.Join(err, ignoreNotExist(b.root.Remove(temporary)), file.Close())
 	}()
 	if err := b.expect(key, data); err != nil {
 		return err

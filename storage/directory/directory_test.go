@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -156,22 +155,31 @@ func TestFilePutThereByHand(t *testing.T) {
 func TestLeftoversOfACrash(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir)
-	old, young := filepath.Join(dir, ".imgus/tmp/OLD"), filepath.Join(dir, ".imgus/tmp/YOUNG")
-	for _, file := range []string{old, young} {
+	left, used := filepath.Join(dir, ".imgus/tmp/LEFT"), filepath.Join(dir, ".imgus/tmp/USED")
+	for _, file := range []string{left, used} {
 		if err := os.WriteFile(file, []byte("a photo"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	past := time.Now().Add(-2 * time.Hour)
-	if err := os.Chtimes(old, past, past); err != nil {
+	writer, err := os.Open(used)
+	if err != nil {
 		t.Fatal(err)
 	}
-	open(t, dir)
-	if _, err := os.Stat(old); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the old file is still there (%v)", err)
+	defer writer.Close()
+	if err := syscall.Flock(int(writer.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
 	}
-	if _, err := os.Stat(young); err != nil {
-		t.Errorf("the file that may be in use is gone: %v", err)
+	b := open(t, dir)
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file of a writer that is gone is still there (%v)", err)
+	}
+	if _, err := os.Stat(used); err != nil {
+		t.Errorf("the file that is in use is gone: %v", err)
+	}
+	for u, err := range b.Uploads(t.Context()) {
+		if err != nil || u.ID != "USED" || u.Abandoned {
+			t.Errorf("found %+v, %v", u, err)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/imgus/worker/storage"
@@ -21,7 +22,8 @@ const (
 	checksums = hidden + "/sha256"
 )
 
-// leftover is the age at which a temporary file is nobody's: its writer crashed.
+// leftover is the age at which a temporary folder, which has checksums alone, is
+// nobody's: whoever was about to remove it crashed.
 const leftover = time.Hour
 
 // isHidden holds also where a file system does not tell .imgus from .IMGUS.
@@ -44,8 +46,8 @@ func (b *Bucket) prepareHidden() error {
 	}
 	for _, entry := range entries {
 		name := temporary + "/" + entry.Name()
-		info, err := b.root.Lstat(name)
-		if err == nil && time.Since(info.ModTime()) > leftover {
+		abandoned, err := b.abandoned(name)
+		if err == nil && abandoned {
 			err = b.root.RemoveAll(name)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -55,21 +57,63 @@ func (b *Bucket) prepareHidden() error {
 	return nil
 }
 
-// writeTemporary writes data to a new hidden file, durably, and returns its name.
-func (b *Bucket) writeTemporary(data []byte) (string, error) {
-	name := temporaryName()
-	file, err := b.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+// abandoned reports whether a temporary file's writer has ended, and left it: a
+// writer holds a lock on its file, which ends with the process, however it ends.
+func (b *Bucket) abandoned(name string) (bool, error) {
+	info, err := b.root.Lstat(name)
 	if err != nil {
-		return "", err
+		return false, err
+	}
+	if !info.Mode().IsRegular() {
+		return time.Since(info.ModTime()) > leftover, nil
+	}
+	file, err := b.root.Open(name)
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	err = lock(file)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// lock takes the one lock of a file, or fails at once. It goes when the file is
+// closed.
+func lock(file *os.File) error { return syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
+
+// writeTemporary writes data to a new hidden file, durably. The file stays open,
+// and so locked, until it has another name or is removed.
+func (b *Bucket) writeTemporary(data []byte) (file *os.File, name string, err error) {
+	for range rounds {
+		name = temporaryName()
+		if file, err = b.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err != nil {
+			return nil, "", err
+		}
+		if err = lock(file); err == nil {
+			_, err = b.root.Lstat(name)
+		}
+		if err == nil {
+			break
+		}
+		// Before it was locked, somebody took it for abandoned.
+		err = errors.Join(err, file.Close(), ignoreNotExist(b.root.Remove(name)))
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, fs.ErrNotExist) {
+			return nil, "", err
+		}
+	}
+	if err != nil {
+		return nil, "", err
 	}
 	_, err = file.Write(data)
 	if err == nil {
 		err = file.Sync()
 	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return "", errors.Join(err, b.root.Remove(name))
+	if err != nil {
+		return nil, "", errors.Join(err, b.root.Remove(name), file.Close())
 	}
-	return name, nil
+	return file, name, nil
 }
 
 func temporaryName() string { return temporary + "/" + rand.Text() }

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/imgus/worker/storage"
 	"github.com/imgus/worker/storage/directory"
@@ -17,10 +19,16 @@ import (
 // raceDir makes this program one of the processes of TestProcessesRace.
 const raceDir = "DIRECTORY_TEST_RACE"
 
+// writeDir makes it the writer of TestKilledWriterLeavesNothing.
+const writeDir = "DIRECTORY_TEST_WRITE"
+
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(raceDir); dir != "" {
 		race(dir)
 		return
+	}
+	if dir := os.Getenv(writeDir); dir != "" {
+		write(dir)
 	}
 	m.Run()
 }
@@ -29,6 +37,54 @@ const (
 	processes = 6
 	rounds    = 20
 )
+
+// write puts a large object again and again, until it is killed.
+func write(dir string) {
+	b, err := directory.Open(dir)
+	if err != nil {
+		panic(err)
+	}
+	photo := make([]byte, 64<<20)
+	for {
+		if err := b.Put(context.Background(), "inputs/a/photo", photo, storage.PutOptions{}); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// A writer is killed in the midst of a photo: who opens the folder next, however
+// soon, leaves nothing of it.
+func TestKilledWriterLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	temporary := filepath.Join(dir, ".imgus", "tmp")
+	for range 5 {
+		cmd := exec.CommandContext(t.Context(), program)
+		cmd.Env = append(os.Environ(), writeDir+"="+dir)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(30 * time.Second); ; {
+			if entries, _ := os.ReadDir(temporary); len(entries) > 0 {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("nothing is written")
+			}
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait() // it was killed
+		open(t, dir)
+		if entries, err := os.ReadDir(temporary); err != nil || len(entries) > 0 {
+			t.Errorf("left: %v, %v", entries, err)
+		}
+	}
+}
 
 // race puts the record of each round and prints the rounds that it won.
 func race(dir string) {

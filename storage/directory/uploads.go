@@ -33,7 +33,15 @@ func (b *Bucket) Uploads(ctx context.Context) iter.Seq2[storage.Upload, error] {
 				yield(storage.Upload{}, failure("list uploads", err))
 				return
 			}
-			if !yield(storage.Upload{ID: entry.Name(), Size: info.Size(), Begun: info.ModTime()}, nil) {
+			abandoned, err := b.abandoned(path.Join(temporary, entry.Name()))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				yield(storage.Upload{}, failure("list uploads", err))
+				return
+			}
+			if !yield(storage.Upload{ID: entry.Name(), Size: info.Size(), Begun: info.ModTime(), Abandoned: abandoned}, nil) {
 				return
 			}
 		}

@@ -24,7 +24,7 @@ func TestUploads(t *testing.T) {
 		}
 		found = append(found, u)
 	}
-	if len(found) != 1 || found[0].ID != "HALF" || found[0].Size != 12 || found[0].Begun.IsZero() {
+	if len(found) != 1 || found[0].ID != "HALF" || found[0].Size != 12 || found[0].Begun.IsZero() || !found[0].Abandoned {
 		t.Fatalf("found %+v", found)
 	}
 	for range 2 { // another worker may have done it
