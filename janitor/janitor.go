@@ -74,8 +74,9 @@ type Options struct {
 // Janitor sweeps a bucket. Run and Sweep are not for use at the same time.
 type Janitor struct {
 	o Options
-	// intact are the jobs in which the last sweep found nothing left over, as
-	// they were listed: until that changes, their records need not be read again.
+	// intact are the jobs in which the last sweep found nothing left over, or not
+	// yet past its retention, as they were listed: until that changes, their
+	// records need not be read again.
 	intact map[string]listed
 }
 
@@ -190,7 +191,7 @@ func (j *Janitor) sweepResults(ctx context.Context, settled time.Duration, held 
 		}
 		known.add(l.id)
 		if !held.jobs[l.id] {
-			gone, err := j.retain(ctx, l, clean)
+			gone, err := j.retain(ctx, l, intact, clean)
 			if err != nil || gone {
 				return err
 			}

@@ -86,19 +86,32 @@ func (j *Janitor) inputs(ctx context.Context, key string) ([]string, error) {
 	return entry.Inputs, nil
 }
 
-// retain deletes a job's results if they are past their retention, the record
-// last, and reports whether they were. What the listing shows spares reading all
-// other records: only a done job has images, and an erased one has no account of
-// deletions.
-func (j *Janitor) retain(ctx context.Context, l leftovers, clean func(Finding)) (bool, error) {
-	if l.record == nil {
+// retain deletes a job's results if they are past their retention, and reports
+// whether they were. It can be cut short anywhere: images go first, and the
+// account of deletions last, since the next sweep tells by it what it has before
+// it. What the listing shows spares reading most records: a job that has images
+// is done, and one that has neither them nor the account is erased.
+func (j *Janitor) retain(ctx context.Context, l leftovers, intact map[string]listed, clean func(Finding)) (bool, error) {
+	remove := func(kind Kind, objects ...storage.Object) {
+		for _, object := range objects {
+			clean(Finding{Kind: kind, Key: object.Key, Size: object.Size, Age: time.Since(object.Modified)})
+		}
+	}
+	switch {
+	case l.record == nil && l.deletions != nil && len(l.images) == 0 && time.Since(l.deletions.Modified) >= j.o.Orphan:
+		remove(OldRecord, *l.deletions) // its record went before
+		return true, nil
+	case l.record == nil || len(l.images) == 0 && l.deletions == nil:
 		return false, nil
 	}
-	kind, limit := OldResult, j.o.Retention.Results
-	if len(l.images) == 0 {
-		kind, limit = OldRecord, j.o.Retention.Failed
+	age := time.Since(l.record.Modified)
+	results, failed := past(age, j.o.Retention.Results), past(age, j.o.Retention.Failed)
+	if !results && (len(l.images) > 0 || !failed) {
+		return false, nil
 	}
-	if limit == 0 || time.Since(l.record.Modified) < limit || len(l.images) == 0 && l.deletions == nil {
+	now := listed{l.newest, len(l.images)}
+	if len(l.images) == 0 && !failed && j.intact[l.id] == now { // it is not done
+		intact[l.id] = now
 		return false, nil
 	}
 	data, err := j.o.Bucket.Get(ctx, storage.RecordKey(l.id), storage.MaxRecord)
@@ -106,18 +119,28 @@ func (j *Janitor) retain(ctx context.Context, l leftovers, clean func(Finding)) 
 		return false, fmt.Errorf("read record: %w", err)
 	}
 	record, err := job.DecodeRecord(data)
-	if err != nil || record.State == job.Erased || (record.State == job.Done) != (kind == OldResult) {
+	if err != nil || record.State == job.Erased {
 		return false, nil //nolint:nilerr // what cannot be read is no reason to delete
 	}
-	objects := l.images
-	if l.deletions != nil {
-		objects = append(objects, *l.deletions)
+	kind, images, due := OldRecord, LostImage, failed
+	if record.State == job.Done {
+		kind, images, due = OldResult, OldResult, results
 	}
-	for _, object := range append(objects, *l.record) {
-		clean(Finding{Kind: kind, Key: object.Key, Size: object.Size, Age: time.Since(object.Modified)})
+	if !due {
+		if len(l.images) == 0 {
+			intact[l.id] = now
+		}
+		return false, nil
+	}
+	remove(images, l.images...)
+	remove(kind, *l.record)
+	if l.deletions != nil {
+		remove(kind, *l.deletions)
 	}
 	return true, nil
 }
+
+func past(age, limit time.Duration) bool { return limit != 0 && age >= limit }
 
 func (j *Janitor) sweepInputs(ctx context.Context, held held, clean func(Finding)) error {
 	limit := j.o.Retention.Inputs

@@ -108,6 +108,71 @@ func TestRetention(t *testing.T) {
 	}
 }
 
+// However often a sweep is cut short, in the end nothing is left of what is past
+// its retention; nor does one that goes on take what is not.
+func TestRetentionCutShort(t *testing.T) {
+	for cut := range 8 {
+		synctest.Test(t, func(t *testing.T) {
+			memory := storagetest.Memory()
+			for id, state := range map[string]job.State{"done": job.Done, "failed": job.Failed} {
+				var images []string
+				if state == job.Done {
+					images = []string{"results/done/a-0.png", "results/done/a-1.png"}
+				}
+				for _, key := range images {
+					put(t, memory, key, "x")
+				}
+				put(t, memory, storage.RecordKey(id), record(t, id, state, images...))
+				put(t, memory, storage.DeletionsKey(id), "{}")
+				put(t, memory, "subjects/s/"+id, `{"version":1,"id":"`+id+`"}`)
+			}
+			put(t, memory, "results/erased/result.json", record(t, "erased", job.Erased))
+			time.Sleep(20 * day)
+			put(t, memory, "results/young/a-0.png", "x")
+			put(t, memory, "results/young/result.json", record(t, "young", job.Done, "results/young/a-0.png"))
+			b := storagetest.Faulty(memory)
+			b.Before(func(_ context.Context, c storagetest.Call) error {
+				if c.Op == storagetest.Delete && c.Number > cut {
+					return storage.ErrUnavailable
+				}
+				return nil
+			})
+			keep := janitor.Retention{Results: 10 * day, Failed: 10 * day}
+			_ = janitor.New(janitor.Options{Bucket: b, Retention: keep, Log: slog.New(slog.DiscardHandler)}).Sweep(t.Context(), false, func(janitor.Finding) {})
+			b.Before(nil)
+			j := janitor.New(janitor.Options{Bucket: b, Retention: keep, Log: slog.New(slog.DiscardHandler)})
+			for range 3 {
+				if err := j.Sweep(t.Context(), false, func(janitor.Finding) {}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if diff := cmp.Diff([]string{"results/erased/result.json", "results/young/a-0.png", "results/young/result.json"}, memory.Keys()); diff != "" {
+				t.Errorf("cut after %d deletions: %s", cut, diff)
+			}
+		})
+	}
+}
+
+// Records of failed jobs that are to stay longer than results are not read at
+// every sweep.
+func TestRecordsOfFailedJobsAreReadOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := storagetest.Faulty(storagetest.Memory())
+		put(t, b, storage.RecordKey("failed"), record(t, "failed", job.Failed))
+		put(t, b, storage.DeletionsKey("failed"), "{}")
+		time.Sleep(2 * day)
+		j := janitor.New(janitor.Options{Bucket: b, Retention: janitor.Retention{Results: day, Failed: 30 * day}, Log: slog.New(slog.DiscardHandler)})
+		for range 5 {
+			if err := j.Sweep(t.Context(), false, func(janitor.Finding) {}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := b.Calls(storagetest.Get); n != 1 {
+			t.Errorf("%d records were read", n)
+		}
+	})
+}
+
 // When the hold has ended, retention makes up for it.
 func TestRetentionAfterHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
