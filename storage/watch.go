@@ -13,8 +13,10 @@ import (
 const (
 	firstPause   = time.Second
 	longestPause = 5 * time.Second
-	// inquiry bounds a question to a storage that may hang.
-	inquiry = 10 * time.Second
+	// inquiry bounds what Await and Run ask of a storage that may hang; answering
+	// bounds the one question whether it is there.
+	inquiry   = 10 * time.Second
+	answering = 3 * time.Second
 )
 
 // WatchOptions are what Watch needs besides the bucket.
@@ -27,10 +29,10 @@ type WatchOptions struct {
 
 // Watched is a Bucket that knows whether the storage is there, and whether it
 // takes what is put: one that is full, or denies it, still answers. An operation
-// that fails with ErrUnavailable casts doubt on it, no more, since that may be
-// one object's trouble. Run then asks the storage itself. While it is away every
-// operation fails at once, so that nobody but Run knocks; while it takes nothing
-// every put does, and deletions may make room.
+// that fails with ErrUnavailable, or has no answer in its time, casts doubt on it,
+// no more, since that may be one object's trouble. Run then asks the storage
+// itself. While it is away every operation fails at once, so that nobody but Run
+// knocks; while it takes nothing every put does, and deletions may make room.
 type Watched struct {
 	bucket Bucket
 	opts   WatchOptions
@@ -89,7 +91,9 @@ func (w *Watched) Run(ctx context.Context) {
 // look asks whether the storage is there and, if a put has failed, whether it
 // takes another.
 func (w *Watched) look(ctx context.Context) error {
-	if err := w.noteAway(ctx, missing(ctx, w.bucket, ProbeKey())); err != nil {
+	within, cancel := context.WithTimeout(ctx, answering)
+	defer cancel()
+	if err := w.noteAway(ctx, missing(within, w.bucket, ProbeKey())); err != nil {
 		return err
 	}
 	w.mu.Lock()
@@ -156,6 +160,11 @@ func (w *Watched) note(ctx context.Context, state *error, err error, gone, back 
 	return err
 }
 
+// doubtful reports whether an operation's error may be the storage's own.
+func doubtful(err error) bool {
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
+}
+
 // do runs an operation unless the storage is away.
 func (w *Watched) do(operation func() error) error {
 	w.mu.Lock()
@@ -165,7 +174,7 @@ func (w *Watched) do(operation func() error) error {
 		return fmt.Errorf("%w: it was away a moment ago and is not asked yet", ErrUnavailable)
 	}
 	err := operation()
-	if errors.Is(err, ErrUnavailable) {
+	if doubtful(err) {
 		select {
 		case w.doubt <- struct{}{}:
 		default: // there is doubt already
@@ -184,7 +193,7 @@ func (w *Watched) put(operation func() error) error {
 	}
 	return w.do(func() error {
 		err := operation()
-		if errors.Is(err, ErrUnavailable) {
+		if doubtful(err) {
 			w.mu.Lock()
 			w.unasked = true
 			w.mu.Unlock()

@@ -98,6 +98,55 @@ func TestOutage(t *testing.T) {
 	})
 }
 
+// A storage that hangs is away within seconds of the first operation that had no
+// answer in its time, although nobody called it unavailable.
+func TestHangingStorage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t)
+		hangs := func(ctx context.Context, _ storagetest.Call) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		w.faulty.Before(hangs)
+		within, cancel := context.WithTimeout(t.Context(), 800*time.Millisecond)
+		defer cancel()
+		if _, err := w.Stat(within, storage.ProbeKey()); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		if w.Away() == nil || !strings.Contains(w.log.String(), "the storage is away") {
+			t.Fatalf("away: %v, logged %s", w.Away(), w.log.String())
+		}
+		if _, err := w.Stat(t.Context(), storage.ProbeKey()); !errors.Is(err, storage.ErrUnavailable) {
+			t.Errorf("it is asked all the same: %v", err)
+		}
+		w.faulty.Before(nil)
+		time.Sleep(9 * time.Second) // a question that hangs, and the longest pause
+		synctest.Wait()
+		if w.Away() != nil {
+			t.Error(w.Away())
+		}
+		// So is one in which puts alone hang.
+		w.faulty.Before(func(ctx context.Context, call storagetest.Call) error {
+			if call.Op == storagetest.Put {
+				return hangs(ctx, call)
+			}
+			return nil
+		})
+		within, cancel = context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := w.Put(within, "inputs/a", []byte("1"), storage.PutOptions{}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		if w.Away() == nil || !strings.Contains(w.log.String(), "takes no objects") {
+			t.Errorf("away: %v, logged %s", w.Away(), w.log.String())
+		}
+	})
+}
+
 // A storage that is full is found out by a put of its own, takes nothing
 // meanwhile, and lets go of what is deleted.
 func TestFullStorage(t *testing.T) {

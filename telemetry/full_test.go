@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -32,7 +33,7 @@ type family struct {
 func full(t *testing.T) *Metrics {
 	t.Helper()
 	m := NewMetrics(Build{Version: "1.2.3", Commit: "abc"}, []string{"batch"}, func() []string { return []string{"demo"} })
-	health := NewHealth()
+	health := NewHealth(slog.New(slog.DiscardHandler))
 	health.Check("engine", func() error { return errors.New("no device") })
 	m.Watch(health)
 	m.Engine(EngineSource{

@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +31,8 @@ var (
 // Health is whether the worker can do jobs, check by check. It is ready when
 // all of them are well.
 type Health struct {
+	log *slog.Logger
+
 	mu     sync.Mutex
 	checks map[string]func() error
 	probes []*probe
@@ -46,8 +51,8 @@ type probe struct {
 
 // NewHealth makes a Health whose checks have these names. None is well before
 // it is added.
-func NewHealth(names ...string) *Health {
-	h := &Health{checks: map[string]func() error{}}
+func NewHealth(log *slog.Logger, names ...string) *Health {
+	h := &Health{log: log, checks: map[string]func() error{}}
 	for _, name := range names {
 		h.checks[name] = func() error { return errNotYet }
 	}
@@ -79,13 +84,16 @@ func (h *Health) Notes(question func(context.Context) (map[string]string, error)
 	h.notes = ask(question)
 }
 
-// Run asks the probes until ctx ends.
+// Run asks the probes, and logs when the worker becomes ready and when it is so no
+// more, until ctx ends.
 func (h *Health) Run(ctx context.Context) {
 	var asked sync.WaitGroup
 	defer asked.Wait()
 	ticker := time.NewTicker(probeEvery)
 	defer ticker.Stop()
+	ready := false
 	for {
+		ready = h.logged(ready)
 		h.mu.Lock()
 		for _, p := range h.probes {
 			if p.begin() {
@@ -99,6 +107,24 @@ func (h *Health) Run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// logged logs whether the worker is ready, if it was not so before.
+func (h *Health) logged(before bool) (ready bool) {
+	r := h.report()
+	switch {
+	case r.Ready && !before:
+		h.log.Info("the worker is ready")
+	case !r.Ready && before:
+		var failing []string
+		for _, name := range slices.Sorted(maps.Keys(r.Checks)) {
+			if says := r.Checks[name]; says != well {
+				failing = append(failing, name+": "+says)
+			}
+		}
+		h.log.Warn("the worker is not ready", "checks", strings.Join(failing, "; "))
+	}
+	return r.Ready
 }
 
 // begin reports whether nobody is being asked.

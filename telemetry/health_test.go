@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -27,7 +29,7 @@ func readyz(t *testing.T, h *Health) (int, report) {
 // A worker is ready when everything is there, and not before it was looked at.
 func TestReadyWhenAllIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := NewHealth("engine", "storage")
+		h := NewHealth(slog.New(slog.DiscardHandler), "engine", "storage")
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		go h.Run(ctx)
@@ -73,7 +75,7 @@ func TestProbeThatHangs(t *testing.T) {
 	for name, obeys := range map[string]bool{"obeys": true, "does not": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := NewHealth("storage")
+				h := NewHealth(slog.New(slog.DiscardHandler), "storage")
 				var hangs atomic.Bool
 				var questions atomic.Int32
 				over := make(chan struct{})
@@ -119,9 +121,44 @@ func TestProbeThatHangs(t *testing.T) {
 	}
 }
 
+// Each change of readiness is logged once, with the checks that fail.
+func TestReadinessIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		h := NewHealth(slog.New(slog.NewTextHandler(&log, nil)), "engine", "storage")
+		var hangs atomic.Bool
+		h.Check("engine", func() error { return nil })
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { h.Run(ctx); close(ended) }()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if log.Len() > 0 {
+			t.Errorf("before it was ever ready: %s", log.String())
+		}
+		h.Probe("storage", func(ctx context.Context) error {
+			if hangs.Load() {
+				<-ctx.Done()
+			}
+			return ctx.Err()
+		})
+		for i, want := range []string{`level=INFO msg="the worker is ready"`, `level=WARN msg="the worker is not ready" checks="storage: it does not answer"`} {
+			before := log.Len()
+			hangs.Store(i > 0)
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			if said := log.String()[before:]; !strings.Contains(said, want) || strings.Count(said, "\n") != 1 {
+				t.Errorf("it says %q, want %s", said, want)
+			}
+		}
+		stop()
+		<-ended
+	})
+}
+
 // Notes tell of broken models and the like; they make nobody unready.
 func TestNotes(t *testing.T) {
-	h := NewHealth()
+	h := NewHealth(slog.New(slog.DiscardHandler))
 	h.Notes(func(context.Context) (map[string]string, error) {
 		return map[string]string{"model x": "digest differs"}, nil
 	})

@@ -15,7 +15,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func serve(t *testing.T, o ServerOptions) *Server {
 	t.Helper()
 	o.Log = slog.New(slog.DiscardHandler)
-	o.Health, o.Metrics = NewHealth("engine"), NewMetrics(Build{}, []string{"batch"}, func() []string { return nil })
+	o.Health, o.Metrics = NewHealth(slog.New(slog.DiscardHandler), "engine"), NewMetrics(Build{}, []string{"batch"}, func() []string { return nil })
 	s, err := Serve(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +87,7 @@ func TestNoServer(t *testing.T) {
 // behind.
 func TestAddressInUse(t *testing.T) {
 	s := serve(t, ServerOptions{Address: "127.0.0.1:0"})
-	m, h := NewMetrics(Build{}, []string{"batch"}, func() []string { return nil }), NewHealth()
+	m, h := NewMetrics(Build{}, []string{"batch"}, func() []string { return nil }), NewHealth(slog.New(slog.DiscardHandler))
 	if _, err := Serve(t.Context(), ServerOptions{Address: s.Addr, Metrics: m, Health: h, Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "http.address") {
 		t.Errorf("got %v", err)
 	}
@@ -98,7 +98,7 @@ func TestAddressInUse(t *testing.T) {
 
 // Profiles are for this machine alone, whoever asks for the server.
 func TestPprofIsLocal(t *testing.T) {
-	m, h := NewMetrics(Build{}, []string{"batch"}, func() []string { return nil }), NewHealth()
+	m, h := NewMetrics(Build{}, []string{"batch"}, func() []string { return nil }), NewHealth(slog.New(slog.DiscardHandler))
 	for _, address := range []string{":0", "0.0.0.0:0", "[::]:0"} {
 		if s, err := Serve(t.Context(), ServerOptions{Pprof: address, Metrics: m, Health: h, Log: slog.New(slog.DiscardHandler)}); err == nil {
 			t.Errorf("profiles are served on %s", s.PprofAddr)

@@ -52,7 +52,7 @@ func storageError(err error) string {
 	switch {
 	case err == nil, errors.Is(err, storage.ErrNotFound), errors.Is(err, storage.ErrExists), errors.Is(err, context.Canceled):
 		return ""
-	case errors.Is(err, storage.ErrUnavailable):
+	case errors.Is(err, storage.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		return "unavailable"
 	case errors.Is(err, storage.ErrTooLarge):
 		return "too_large"

@@ -42,7 +42,7 @@ var (
 func (a *app) observe(ctx context.Context, c configs.Config, log *slog.Logger) (*observed, error) {
 	o := &observed{
 		metrics: telemetry.NewMetrics(telemetry.Build{Version: version, Commit: commit}, slices.Sorted(maps.Keys(c.Queues)), modelNames(c.Models)),
-		health:  telemetry.NewHealth("warm_up", "engine", "storage", "redis", "queue", "clock"),
+		health:  telemetry.NewHealth(log, "warm_up", "engine", "storage", "redis", "queue", "clock"),
 		log:     log,
 	}
 	o.health.Check("warm_up", func() error {

@@ -60,6 +60,20 @@ func (e endpoint) await(t *testing.T, path string, want int) (string, time.Durat
 	}
 }
 
+// awaitMetric asks until the metrics have the line.
+func (e endpoint) awaitMetric(t *testing.T, line string) {
+	t.Helper()
+	for start := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		_, body := e.get("/metrics")
+		if strings.Contains(body, line+"\n") {
+			return
+		}
+		if time.Since(start) > time.Minute {
+			t.Fatalf("no %s in %s", line, body)
+		}
+	}
+}
+
 // checks are what /readyz says of each.
 func checks(t *testing.T, body string) map[string]string {
 	t.Helper()
@@ -113,6 +127,9 @@ func TestReadiness(t *testing.T) {
 		}
 		if status, _ := at.get("/livez"); status != http.StatusOK {
 			t.Errorf("%s: it does not live: %d", tt.name, status)
+		}
+		if tt.check == "storage" { // and no job is taken into it
+			at.awaitMetric(t, `imgus_away{service="storage"} 1`)
 		}
 		tt.back()
 		_, rose := at.await(t, "/readyz", http.StatusOK)
