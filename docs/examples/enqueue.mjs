@@ -6,7 +6,7 @@
 // KEY_FILE is a key to seal the job with; its name is the key's id.
 
 import { createCipheriv, randomBytes } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { readFile, realpath } from "node:fs/promises";
 import { basename } from "node:path";
 import { pathToFileURL } from "node:url";
 
@@ -70,18 +70,18 @@ export async function wait(redis, id) {
   const events = redis.duplicate();
   events.on("error", () => {}); // without a listener an error would end the program
   let wake = () => {};
+  let seen = false;
   try {
     await events.connect();
     await events.subscribe(`imgus:events:${id}`, () => wake());
     for (;;) {
       // The hash is the truth; an event only says that it is worth a look, and may be missed.
-      let timer;
-      const next = new Promise((resolve) => {
-        wake = resolve;
-        timer = setTimeout(resolve, 1000);
-      });
+      const next = new Promise((resolve) => (wake = resolve));
       const status = { ...(await redis.hGetAll(`imgus:job:${id}`)) };
-      if (["done", "failed", "cancelled"].includes(status.state)) return status;
+      if (["done", "failed", "cancelled", "erased"].includes(status.state)) return status;
+      if (seen && !status.state) return { state: "unknown" }; // it has expired or was erased: the record in the bucket tells
+      seen = Boolean(status.state);
+      const timer = setTimeout(wake, 1000);
       await next;
       clearTimeout(timer);
     }
@@ -115,6 +115,6 @@ async function main([url, queue, jobFile, keyFile]) {
   }
 }
 
-if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
+if (process.argv[1] && import.meta.url === pathToFileURL(await realpath(process.argv[1])).href) {
   await main(process.argv.slice(2));
 }

@@ -66,13 +66,17 @@ def enqueue(r: redis.Redis, queue: str, job_id: str, payload: bytes, headers: di
 
 def wait(r: redis.Redis, job_id: str) -> dict[str, str]:
     """Follows a job to its end. After an error of Redis call it again."""
+    seen = False
     with r.pubsub(ignore_subscribe_messages=True) as events:
         events.subscribe(f"imgus:events:{job_id}")
         while True:
             # The hash is the truth; an event only says that it is worth a look, and may be missed.
             status = {k.decode(): v.decode() for k, v in r.hgetall(f"imgus:job:{job_id}").items()}
-            if status.get("state") in ("done", "failed", "cancelled"):
+            if status.get("state") in ("done", "failed", "cancelled", "erased"):
                 return status
+            if seen and not status:
+                return {"state": "unknown"}  # it has expired or was erased: the record in the bucket tells
+            seen = bool(status)
             events.get_message(timeout=1.0)
 
 
