@@ -18,7 +18,7 @@ type ServerFacts struct {
 	// MaxmemoryPolicy is what goes when memory is short; it should be noeviction.
 	MaxmemoryPolicy string
 	AppendOnly      string // whether writes survive a restart: yes or no
-	// ClockSkew is how far the clock of this machine is ahead.
+	// ClockSkew is how far the clock of this machine is ahead; 0 if unknown.
 	ClockSkew time.Duration
 }
 
@@ -54,25 +54,40 @@ func serverFacts(ctx context.Context, r redis.UniversalClient) ServerFacts {
 	return facts
 }
 
-// Problems says what of the facts may lose or repeat jobs, a sentence each.
-func (f ServerFacts) Problems() []string {
-	var problems []string
+// Faults says what of the facts makes work impossible, a sentence each.
+func (f ServerFacts) Faults() []string {
+	var faults []string
 	if f.Version != "" && !atLeast(f.Version, 6, 2) {
-		problems = append(problems, fmt.Sprintf("redis is version %s; 6.2 is the oldest that works", f.Version))
+		faults = append(faults, fmt.Sprintf("redis is version %s; 6.2 is the oldest that works", f.Version))
 	}
 	if f.Role == "slave" {
-		problems = append(problems, "this redis is a replica, to which nothing can be written; give the master, or use sentinel")
+		faults = append(faults, "this redis is a replica, to which nothing can be written; give the master, or use sentinel")
 	}
+	return faults
+}
+
+// Problems says what of the facts may lose jobs, a sentence each.
+func (f ServerFacts) Problems() []string {
+	var problems []string
 	if f.MaxmemoryPolicy != "" && f.MaxmemoryPolicy != "noeviction" {
 		problems = append(problems, fmt.Sprintf("redis drops keys when memory is short, and jobs with them: set maxmemory-policy noeviction in place of %s", f.MaxmemoryPolicy))
 	}
 	if f.AppendOnly == "no" {
 		problems = append(problems, "redis forgets jobs when it restarts: set appendonly yes")
 	}
-	if f.ClockSkew.Abs() > maxSkew {
-		problems = append(problems, fmt.Sprintf("this machine's clock is %s ahead of that of redis; at most %s either way will do", f.ClockSkew.Round(time.Millisecond), maxSkew))
-	}
 	return problems
+}
+
+// ClockFault says that with this machine's clock no job is taken, or "".
+func (f ServerFacts) ClockFault() string {
+	if f.ClockSkew.Abs() <= maxSkew {
+		return ""
+	}
+	way := "ahead of"
+	if f.ClockSkew < 0 {
+		way = "behind"
+	}
+	return fmt.Sprintf("this machine's clock is %s %s that of redis, and no job is taken: at most %s will do", f.ClockSkew.Abs().Round(time.Millisecond), way, maxSkew)
 }
 
 func atLeast(version string, major, minor int) bool {
@@ -89,8 +104,8 @@ func (c *Consumer) warnOfServer(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, redisPatience)
 	defer cancel()
 	facts := serverFacts(ctx, c.redis)
-	facts.ClockSkew, facts.AppendOnly = 0, ""
-	for _, problem := range facts.Problems() {
+	facts.AppendOnly = ""
+	for _, problem := range append(facts.Faults(), facts.Problems()...) {
 		c.log.Warn(problem)
 	}
 }

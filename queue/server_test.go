@@ -36,7 +36,10 @@ func TestServerFacts(t *testing.T) {
 		if known := facts.Version != "" && facts.Role != ""; known != tt.known {
 			t.Errorf("%s: %+v", name, facts)
 		}
-		problems := facts.Problems()
+		problems := append(facts.Faults(), facts.Problems()...)
+		if facts.ClockFault() != "" {
+			t.Errorf("%s: %s", name, facts.ClockFault())
+		}
 		if len(problems) != len(tt.problems) {
 			t.Fatalf("%s: %q", name, problems)
 		}
@@ -60,9 +63,11 @@ func TestServerProblems(t *testing.T) {
 		{queue.ServerFacts{Version: "10.1.1"}, ""},
 		{queue.ServerFacts{Version: "unstable"}, ""},
 		{queue.ServerFacts{ClockSkew: 4 * time.Second}, ""},
-		{queue.ServerFacts{ClockSkew: -6 * time.Second}, "-6s"},
+		{queue.ServerFacts{ClockSkew: -6 * time.Second}, "6s behind"},
+		{queue.ServerFacts{ClockSkew: 6 * time.Second}, "6s ahead of"},
+		{queue.ServerFacts{Role: "slave"}, "replica"},
 	} {
-		problems := strings.Join(tt.facts.Problems(), "; ")
+		problems := strings.Join(tt.facts.Faults(), "; ") + tt.facts.ClockFault()
 		if (problems == "") != (tt.want == "") || !strings.Contains(problems, tt.want) {
 			t.Errorf("%+v: %q", tt.facts, problems)
 		}

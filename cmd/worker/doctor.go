@@ -20,13 +20,15 @@ func (a *app) doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Try everything that the worker depends on, and say what to do",
 		Long: `Tries each dependency for real, a line each: the configuration; Redis, its
-settings and the user's rights; the keys of sealed jobs; the storage (write, conditional write, delete);
-ONNX Runtime and its provider libraries; every device, by drawing a small
-picture on it; every model, by its digests; room on the disks; the clock; and
-whether other workers serve the same models. It can run beside a worker.
+settings and the user's rights; the keys of sealed jobs; the storage (write,
+conditional write, delete, list); ONNX Runtime and its provider libraries; every
+device, by drawing a small picture on it; every model, by its digests; room on
+the disks; the clock; and whether other workers serve the same models. It can
+run beside a worker.
 
 Exit status: 0 when all is well or only warnings were given, 78 if the
-configuration is wrong, 69 if a service is away, 1 for anything else.`,
+configuration is wrong, 69 if a service is away or takes nothing, 1 for
+anything else.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)

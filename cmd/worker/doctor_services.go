@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -31,26 +34,47 @@ func (d *doctor) redis(ctx context.Context) {
 	start := time.Now()
 	facts, err := client.Server(ctx)
 	if err != nil {
-		d.fail("redis", err, "is it running, does redis.url name it, do username, password and TLS fit?")
+		do := remedyOf(err, redisRemedies, redisAway)
+		if at := connection(d.config.Redis); at.Encrypted() && at.SpeaksPlainText(ctx) {
+			do = "this Redis speaks no TLS on that port: give its TLS port, or set redis.tls.enabled to false and write redis:// in redis.url"
+		}
+		d.fail("redis", err, do)
 		return
 	}
 	d.ok("redis", "version %s answers in %s", or(facts.Version, "unknown (no right to INFO)"), time.Since(start).Round(100*time.Microsecond))
 	for _, problem := range facts.Problems() {
 		d.warn("redis", problem, "see docs/operations.md, What it needs")
 	}
+	switch faults := facts.Faults(); {
+	case len(faults) > 0:
+		for _, fault := range faults {
+			d.fail("redis", errors.New(fault), "see docs/operations.md, What it needs")
+		}
+	default:
+		d.rights(ctx, client)
+	}
+	switch fault := facts.ClockFault(); {
+	case fault != "":
+		d.fail("clock", errors.New(fault), "set the clock, here or there: chronyc tracking says which is wrong")
+	case facts.ClockSkew == 0:
+		d.warn("clock", "not compared with that of Redis: the user may not ask", "give the user +time")
+	default:
+		d.ok("clock", "%s from Redis's", facts.ClockSkew.Abs().Round(time.Millisecond))
+	}
+	d.others(ctx, client)
+}
+
+// rights tries whether Redis takes what a worker writes.
+func (d *doctor) rights(ctx context.Context, client *queue.Client) {
 	switch denied, err := client.Rights(ctx); {
 	case err != nil:
-		d.fail("redis", err, "try again: the connection was lost in the middle")
+		d.fail("redis", err, remedyOf(err, redisRemedies, "try again: the connection was lost in the middle"))
 	case len(denied) > 0:
 		d.fail("redis", fmt.Errorf("the user may not do all that the worker does: %s", strings.Join(denied, " ")),
 			"give the user these rights; deploy/redis/users.acl has all that are needed")
 	default:
 		d.ok("redis", "the user may do all that the worker does")
 	}
-	if facts.ClockSkew != 0 {
-		d.ok("clock", "%s from Redis's", facts.ClockSkew.Abs().Round(time.Millisecond))
-	}
-	d.others(ctx, client)
 }
 
 // others compares the workers of this worker's queues: a job must find its
@@ -105,7 +129,7 @@ func difference(mine, theirs map[string]string) string {
 	return strings.Join(parts, ", ")
 }
 
-// storage writes, writes conditionally and deletes.
+// storage writes, writes conditionally, deletes and lists.
 func (d *doctor) storage(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -119,8 +143,9 @@ func (d *doctor) storage(ctx context.Context) {
 	switch err := bucket.Check(ctx); {
 	case err == nil:
 		d.ok("storage", "%s: written, conditionally refused, read, deleted in %s", d.config.Storage.Kind, time.Since(start).Round(time.Millisecond))
+		d.lists(ctx, bucket)
 	case errors.Is(err, storage.ErrUnavailable):
-		d.fail("storage", err, "is it running, do endpoint, bucket, keys and TLS fit, and does the key have the rights of deploy/s3/bucket-policy.json?")
+		d.fail("storage", err, remedyOf(err, storageRemedies, storageAway))
 	default:
 		d.fail("storage", err, "use a store that honours If-None-Match (docs/operations.md, What it needs)")
 		return
@@ -128,6 +153,30 @@ func (d *doctor) storage(ctx context.Context) {
 	if d.config.Storage.Kind == "directory" {
 		d.disk(d.config.Storage.Directory)
 	}
+}
+
+// lists tries what the sweep, erasure and export rest on: the first of what lies
+// under each prefix, and of the uploads that nobody finished.
+func (d *doctor) lists(ctx context.Context, bucket storage.Bucket) {
+	for _, prefix := range []string{storage.InputPrefix, storage.ResultPrefix, storage.SubjectPrefix, storage.HoldPrefix, storage.ProbePrefix} {
+		for _, err := range bucket.List(ctx, prefix) {
+			if err != nil {
+				d.fail("storage", fmt.Errorf("%s: %w", prefix, err), remedyOf(err, storageRemedies, storageAway))
+				return
+			}
+			break
+		}
+	}
+	if uploader, ok := bucket.(storage.Uploader); ok {
+		for _, err := range uploader.Uploads(ctx) {
+			if err != nil {
+				d.warn("storage", "uploads that were never finished stay, and may hold a photo: "+err.Error(), remedyOf(err, storageRemedies, storageAway))
+				return
+			}
+			break
+		}
+	}
+	d.ok("storage", "everything that the worker looks for can be listed")
 }
 
 // privacy tells whether the promises about a subject's data can be kept.
@@ -151,12 +200,44 @@ func (d *doctor) http(ctx context.Context) {
 	}
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", address)
-	if err != nil {
-		d.warn("http", "the address of metrics and health is taken: "+err.Error(), "fine if that is the worker itself; else give http.address another port")
-		return
+	switch {
+	case err == nil:
+		_ = listener.Close()
+		d.ok("http", "%s is free for metrics and health", address)
+	case isWorker(ctx, address):
+		d.ok("http", "a worker serves metrics and health on %s", address)
+	default:
+		err = fmt.Errorf("the address of metrics and health cannot be had, nor does a worker answer there: %w", err)
+		d.fail("http", &exitError{status: exitConfig, err: err}, "give http.address another port, or end the program that has this one")
 	}
-	_ = listener.Close()
-	d.ok("http", "%s is free for metrics and health", address)
+}
+
+// isWorker reports whether somebody answers at the address as a worker does.
+func isWorker(ctx context.Context, address string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", http.NoBody)
+	if err != nil {
+		return false
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return false
+	}
+	defer response.Body.Close()
+	var report struct {
+		Ready  *bool             `json:"ready"`
+		Checks map[string]string `json:"checks"`
+	}
+	err = json.NewDecoder(io.LimitReader(response.Body, 64<<10)).Decode(&report)
+	return err == nil && report.Ready != nil && len(report.Checks) > 0
 }
 
 func or(text, otherwise string) string {

@@ -88,12 +88,15 @@ func hint(op operation, answer minio.ErrorResponse) string {
 }
 
 // reason is the text of an error without the address of net/http, which ends in
-// the key. It is not wrapped, since our own timeout is not the caller's.
+// the key, also where minio-go puts it into words of its own. It is not wrapped,
+// since our own timeout is not the caller's.
 func reason(err error) string {
-	if at, ok := errors.AsType[*url.Error](err); ok {
-		err = at.Err
+	at, ok := errors.AsType[*url.Error](err)
+	if !ok {
+		return err.Error()
 	}
-	return err.Error()
+	text, _, _ := strings.Cut(at.Err.Error(), at.URL)
+	return strings.TrimSpace(text)
 }
 
 // isConflict reports whether the store could not order a write and another

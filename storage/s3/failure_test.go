@@ -122,6 +122,20 @@ func TestUnfitStores(t *testing.T) {
 	}
 }
 
+// A connection that ends without an answer names no key, though minio-go's words
+// for it do.
+func TestConnectionClosed(t *testing.T) {
+	b := fake(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	for doing, try := range operations(b) {
+		t.Run(doing, func(t *testing.T) {
+			t.Parallel()
+			if err := try(t.Context()); !errors.Is(err, storage.ErrUnavailable) || strings.Contains(err.Error(), "inputs") || strings.Contains(err.Error(), "http") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 // The second try of a conditional write would lose against the first one.
 func TestConditionalWriteWhoseAnswerIsLost(t *testing.T) {
 	var tries atomic.Int64
