@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -193,12 +194,17 @@ func TestCluster(t *testing.T) {
 	for _, id := range ids {
 		waitState(t, c, id, job.Done)
 	}
+	events := follow(t, c, inspect(t, every))
 	enqueue(t, c, "cancelled")
 	waitState(t, c, "cancelled", job.Running)
+	if active, err := c.Active(t.Context()); err != nil || !slices.Contains(active, "cancelled") {
+		t.Errorf("active are %v, %v", active, err)
+	}
 	if _, err := c.Cancel(t.Context(), "cancelled"); err != nil {
 		t.Error(err)
 	}
 	waitState(t, c, "cancelled", job.Cancelled)
+	eventually(t, "the event of the end", func() bool { return len(events) > 0 && (<-events).State == job.Cancelled })
 	w.stop()
 	checkResidue(t, inspect(t, every))
 	for _, node := range nodes {

@@ -22,7 +22,7 @@ type Depth struct {
 	// trouble, or because their producer said so.
 	Waiting int64 `json:"waiting"`
 	// Oldest is how long the job that comes next has been pending.
-	Oldest time.Duration `json:"oldest"`
+	Oldest time.Duration `json:"-"`
 }
 
 // Depths tells how full queues are, by name; without names, all that producers

@@ -21,10 +21,12 @@
 // The least that a worker's Redis user needs (on a Cluster also +cluster|slots
 // +command). It cannot list keys: what a worker leaves behind is found through
 // asynq's lists, and through what the others have seen in its hands. Without
-// +info nothing is said of unfit settings, without +time nothing of the clock.
+// +info nothing is said of unfit settings, without +time nothing of the clock;
+// +psubscribe is for worker top.
 //
 //	resetkeys ~asynq:* ~imgus:* resetchannels &asynq:cancel &imgus:cancel &imgus:events:*
-//	-@all +hello +auth +ping +select +info +time +evalsha +eval +subscribe +unsubscribe +publish
+//	-@all +hello +auth +ping +select +info +time +evalsha +eval +publish
+//	+subscribe +unsubscribe +psubscribe +punsubscribe
 //	+exists +get +set +setex +del +incr +expire +expireat
 //	+hset +hget +hmget +hgetall +hdel +hincrby +sadd +srem +sismember +smembers
 //	+zadd +zrem +zcard +zscore +zrange +zrangebyscore +zremrangebyscore

@@ -75,7 +75,7 @@ func (c *Client) Rights(ctx context.Context) ([]string, error) {
 				space, _, _ := strings.Cut(key, ":")
 				note("~" + space + ":*")
 			case strings.Contains(err.Error(), "channels"):
-				note("&" + fmt.Sprint(args[1]))
+				note("&" + strings.Replace(fmt.Sprint(args[1]), probeID, "*", 1))
 			case strings.HasPrefix(err.Error(), "NOPERM"):
 				note(command)
 			case !replied(err), full(err):
@@ -83,14 +83,26 @@ func (c *Client) Rights(ctx context.Context) ([]string, error) {
 			}
 		}
 	}
-	subscription := c.redis.Subscribe(ctx, cancelChannel, eventsChannel(probeID))
-	defer subscription.Close()
-	switch _, err := subscription.Receive(ctx); {
-	case err == nil:
-	case replied(err):
-		note("+subscribe")
-	default:
-		return nil, unavailable("try rights", err)
+	for _, try := range []struct {
+		command      string
+		subscription *redis.PubSub
+	}{
+		{"+subscribe", c.redis.Subscribe(ctx, cancelChannel, eventsChannel(probeID))},
+		{"+psubscribe", c.redis.PSubscribe(ctx, eventsChannel("*"))},
+	} {
+		_, err := try.subscription.Receive(ctx)
+		_ = try.subscription.Close() // it ends with the connection
+		switch {
+		case err == nil:
+		case strings.Contains(err.Error(), "channels"):
+			if try.command == "+psubscribe" { // which of the others, publish has found
+				note("&" + eventsChannel("*"))
+			}
+		case replied(err):
+			note(try.command)
+		default:
+			return nil, unavailable("try rights", err)
+		}
 	}
 	return denied, nil
 }

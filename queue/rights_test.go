@@ -16,10 +16,12 @@ func TestRights(t *testing.T) {
 		"user enough on >" + secret + " " + rights,
 		"user less on >" + secret + " " + rights + " -zadd -subscribe",
 		"user elsewhere on >" + secret + " " + rights + " resetkeys ~imgus:*",
+		"user single on >" + secret + " " + rights + " -psubscribe",
 		"user deaf on >" + secret + " " + rights + " resetchannels &imgus:cancel",
 	}})
 	for user, want := range map[string][]string{
-		"enough": nil, "less": {"+zadd", "+subscribe"}, "elsewhere": {"~asynq:*"}, "deaf": {"&imgus:events:probe", "+subscribe"},
+		"enough": nil, "less": {"+zadd", "+subscribe"}, "elsewhere": {"~asynq:*"}, "single": {"+psubscribe"},
+		"deaf": {"&imgus:events:*"},
 	} {
 		c := client(t, queue.Connection{URL: server.Addr, Username: user, Password: secret})
 		got, err := c.Rights(t.Context())

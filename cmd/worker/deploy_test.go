@@ -70,6 +70,16 @@ func TestLeastRights(t *testing.T) {
 	producer.must(0, append([]string{"enqueue", "--id", "one", "--wait"}, small...)...)
 	producer.must(0, append([]string{"enqueue", "--id", "two", "--wait", "--input", filepath.Join(golden, "photo-64x64-0.png")}, small...)...)
 	producer.must(0, "status", "two")
+	for _, user := range []*program{producer, s.program} {
+		_, keyboard, ended := user.onTerminal("top")
+		s.following(t)
+		if _, err := keyboard.WriteString("q"); err != nil {
+			t.Fatal(err)
+		}
+		if status := <-ended; status != 0 {
+			t.Errorf("top ends with %d", status)
+		}
+	}
 	producer.must(0, "enqueue", "--id", "long", "--model", "sd1", "--prompt", "x", "--steps", "150", "--width", "512", "--height", "512")
 	producer.must(0, "cancel", "long")
 	s.await([]string{"long"})

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -27,10 +28,13 @@ func (a *app) topCommand() *cobra.Command {
 		Use:   "top",
 		Short: "Watch queues, workers, their devices and the jobs they have",
 		Long: `Shows all queues, the workers that serve them with their devices, the running
-jobs with their progress, and the jobs that have ended since, refreshed live
-until q, Ctrl-C or SIGTERM. It reads Redis alone, so it can run anywhere. Where
-the output is no terminal it is plain text, once; --every then goes on. With
---json it prints one document each time.`,
+jobs with their progress, and the last jobs that have ended since the start,
+refreshed live until q, Ctrl-C or SIGTERM. It reads Redis alone, so it can run
+anywhere. Where the output is no terminal it is plain text, once, and no job has
+ended since; --every then goes on. With --json it prints one document each time.
+
+Ends are heard on imgus:events:*. A Redis user who may not (+psubscribe) sees
+the ends of those jobs alone that were running at the look before.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if every < 100*time.Millisecond {
@@ -42,7 +46,7 @@ the output is no terminal it is plain text, once; --every then goes on. With
 				once = true
 			}
 			return a.withClient(func(client *queue.Client) error {
-				return (&top{app: a, client: client, running: map[string]queue.Status{}}).run(ctx, every, once)
+				return (&top{app: a, client: client}).run(ctx, every, once)
 			})
 		},
 	}
@@ -57,16 +61,24 @@ type top struct {
 	client *queue.Client
 
 	running map[string]queue.Status // of the last look
-	ended   []queue.Status          // since the start, the newest first
+
+	mu    sync.Mutex
+	ended []queue.Status // since the start, the newest first
 }
 
 // view is one look.
 type view struct {
 	At      time.Time      `json:"at"`
-	Queues  []queue.Depth  `json:"queues"`
+	Queues  []depth        `json:"queues"`
 	Workers []queue.Worker `json:"workers"`
 	Running []queue.Status `json:"running"`
 	Ended   []queue.Status `json:"ended"`
+}
+
+// depth is a queue's, with the unit of its time in the name.
+type depth struct {
+	queue.Depth
+	OldestSeconds float64 `json:"oldest_seconds"`
 }
 
 const keptOutcomes = 10
@@ -78,6 +90,11 @@ func (t *top) run(ctx context.Context, every time.Duration, once bool) error {
 		defer leave()
 	}
 	quit := t.keys(screen)
+	if !once {
+		following, stop := context.WithCancel(ctx)
+		defer stop()
+		go t.follow(following)
+	}
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
@@ -136,22 +153,39 @@ func (t *top) keys(screen bool) <-chan struct{} {
 	return quit
 }
 
+// follow hears of the end of every job. Where that is not allowed, look finds
+// the ends of those that it saw running.
+func (t *top) follow(ctx context.Context) {
+	for s, err := range t.client.Follow(ctx) {
+		if err == nil && s.State.Final() {
+			t.end(s)
+		}
+	}
+}
+
 func (t *top) look(ctx context.Context) (view, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	v := view{At: time.Now().UTC(), Running: []queue.Status{}}
-	var err error
-	if v.Queues, err = t.client.Depths(ctx); err != nil {
+	v := view{At: time.Now().UTC(), Queues: []depth{}, Workers: []queue.Worker{}, Running: []queue.Status{}}
+	depths, err := t.client.Depths(ctx)
+	if err != nil {
 		return v, err
 	}
-	if v.Workers, err = t.client.Workers(ctx); err != nil {
+	for _, d := range depths {
+		v.Queues = append(v.Queues, depth{Depth: d, OldestSeconds: d.Oldest.Seconds()})
+	}
+	workers, err := t.client.Workers(ctx)
+	if err != nil {
+		return v, err
+	}
+	v.Workers = append(v.Workers, workers...)
+	active, err := t.client.Active(ctx)
+	if err != nil {
 		return v, err
 	}
 	now := map[string]queue.Status{}
-	for _, w := range v.Workers {
-		for _, id := range w.Jobs {
-			now[id] = queue.Status{ID: id}
-		}
+	for _, id := range active {
+		now[id] = queue.Status{ID: id}
 	}
 	// Those of the last look as well: they may have ended.
 	for id := range t.running {
@@ -177,11 +211,15 @@ func (t *top) look(ctx context.Context) (view, error) {
 	}
 	t.running = now
 	slices.SortFunc(v.Running, func(a, b queue.Status) int { return strings.Compare(a.ID, b.ID) })
-	v.Ended = t.ended
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	v.Ended = append([]queue.Status{}, t.ended...)
 	return v, nil
 }
 
 func (t *top) end(s queue.Status) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if slices.ContainsFunc(t.ended, func(o queue.Status) bool { return o.ID == s.ID }) {
 		return
 	}

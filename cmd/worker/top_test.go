@@ -35,8 +35,15 @@ func TestTop(t *testing.T) {
 	if len(views) != 1 || len(views[0].Running) != 1 || views[0].Running[0].Stage == "" || len(views[0].Workers) != 1 || len(views[0].Workers[0].Devices) != 1 || len(views[0].Queues) == 0 {
 		t.Errorf("views are %+v", views)
 	}
+	deaf := &top{client: s.client} // whose user may not follow
+	if _, err := deaf.look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	s.must(0, "cancel", "long")
 	screen.await(t, "long", string(job.Cancelled))
+	if v, err := deaf.look(t.Context()); err != nil || len(v.Ended) != 1 || v.Ended[0].State != job.Cancelled {
+		t.Errorf("view is %+v, %v", v, err)
+	}
 	if _, err := keyboard.WriteString("q"); err != nil {
 		t.Fatal(err)
 	}
@@ -46,6 +53,50 @@ func TestTop(t *testing.T) {
 	stop()
 	s.must(2, "top", "--every", "1ms")
 	newProgram(t, "IMGUS_REDIS_URL=redis://127.0.0.1:1").must(69, "top")
+}
+
+// TestTopOfShortJobs: a job that no look found running has its outcome shown
+// all the same; a list without entries is a list, and a time has its unit.
+func TestTopOfShortJobs(t *testing.T) {
+	s := newStation(t, "IMGUS_LOG_LEVEL=error", "IMGUS_HTTP_ADDRESS=")
+	text, _ := s.must(0, "top", "--json")
+	for _, empty := range []string{`"queues":[]`, `"workers":[]`, `"running":[]`, `"ended":[]`} {
+		if !strings.Contains(text, empty) {
+			t.Errorf("%s lacks %s", text, empty)
+		}
+	}
+	screen, keyboard, ended := s.onTerminal("top", "--every", "2s")
+	screen.await(t, "0 workers")
+	s.following(t)
+	for _, id := range []string{"short-a", "short-b"} {
+		if _, err := s.client.Enqueue(t.Context(), &job.Job{Version: job.Version, ID: id, Kind: job.TextToImage, Model: "none", Prompt: new("x")}, "interactive"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, _ = s.must(0, "top", "--json")
+	if !strings.Contains(text, `"pending":2,`) || !strings.Contains(text, `"oldest_seconds":0.`) {
+		t.Error(text)
+	}
+	stop := s.daemon()
+	screen.await(t, "short-a", "short-b", string(job.Failed))
+	if _, err := keyboard.WriteString("q"); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	stop()
+}
+
+// following waits until somebody hears the events of all jobs.
+func (s *station) following(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if n, err := s.redis.PubSubNumPat(t.Context()).Result(); err != nil || n > 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("nobody follows")
+		}
+	}
 }
 
 func first(a, _ string) string { return a }
