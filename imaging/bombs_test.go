@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/zlib"
 	"encoding/binary"
+	"hash/crc32"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -56,6 +57,43 @@ var bombs = []bomb{
 		entry := "\x87\x69\x00\x04\x00\x00\x00\x01\x00\x00\x00\x08" // the EXIF directory is this one
 		return withChunk(goldenFile(t, "png-rgb"), "eXIf", []byte("MM\x00*\x00\x00\x00\x08\xff\xff"+strings.Repeat(entry, 0xffff)+"\x00\x00\x00\x08"))
 	}, nil},
+	{"JPEG of 100 scans of 49 megapixels, padded", func(testing.TB) []byte {
+		file := scans(7000, 100)
+		return append(file[:2:2], append(bytes.Repeat(segment(0xfe, strings.Repeat("x", 60000)), 3), file[2:]...)...)
+	}, imaging.ErrNotImage},
+	{"progressive JPEG of 34 megapixels with full chroma, cut", func(testing.TB) []byte {
+		file := flat{5800, 5800, 0xc2, 3, 0x11}.jpeg()
+		return file[:len(file)-100]
+	}, imaging.ErrTooLarge},
+	{"progressive JPEG of 26 megapixels with full chroma, cut", func(testing.TB) []byte {
+		file := flat{5100, 5100, 0xc2, 3, 0x11}.jpeg()
+		return file[:len(file)-100]
+	}, imaging.ErrTooLarge},
+	{"JPEG of 48 megapixels of RGB on its side", func(testing.TB) []byte {
+		return flat{8064, 6048, 0xc0, 3, 0x22}.jpeg(adobe, onItsSide)
+	}, imaging.ErrTooLarge},
+	{"CMYK of 25 megapixels", func(testing.TB) []byte {
+		return flat{5000, 5000, 0xc0, 4, 0x11}.jpeg(adobe)
+	}, imaging.ErrTooLarge},
+	{"PNG of 49 megapixels of 16 bits, its last rows cut", func(t testing.TB) []byte {
+		return rowsPNG(7000, 16, 6, zeros(t, 6999*(1+7000*8)))
+	}, imaging.ErrTooLarge},
+	{"PNG of 49 megapixels, its last rows cut", func(t testing.TB) []byte {
+		return rowsPNG(7000, 8, 6, zeros(t, 6999*(1+7000*4)))
+	}, imaging.ErrNotImage},
+	{"interlaced PNG of 48 megapixels", func(t testing.TB) []byte {
+		file := rowsPNG(6900, 8, 6, zeros(t, 6900*(2+6900*4)))
+		file[28] = 1
+		binary.BigEndian.PutUint32(file[29:], crc32.ChecksumIEEE(file[12:29]))
+		return file
+	}, imaging.ErrTooLarge},
+	{"PNG padded with a text", func(t testing.TB) []byte {
+		return withChunk(rowsPNG(7000, 8, 6, zeros(t, 1<<20)), "tEXt", bytes.Repeat([]byte("x\x00y"), 1<<20))
+	}, imaging.ErrNotImage},
+	{"VP8L of 49 megapixels of one colour", func(testing.TB) []byte { return oneColour(7000) }, imaging.ErrNotImage},
+	{"VP8 of 49 megapixels without pixels", func(testing.TB) []byte {
+		return riff("VP8 \x14\x00\x00\x00\x10\x00\x00\x9d\x01\x2a\x58\x1b\x58\x1b" + strings.Repeat("\x00", 10))
+	}, imaging.ErrNotImage},
 	{"VP8L of 16384 x 16384 on a canvas of 1 x 1", func(testing.TB) []byte { return webpBomb }, imaging.ErrNotImage},
 	{"VP8L of 16384 x 16384", func(testing.TB) []byte { return riff(vp8l) }, imaging.ErrTooLarge},
 	{"VP8L of 16384 x 16384 in a frame of 1 x 1", func(testing.TB) []byte { return animation(1) }, imaging.ErrNotImage},
@@ -94,6 +132,54 @@ func scans(side uint16, n int) []byte {
 		scan = append(scan, b)
 	}
 	return append(append(out, bytes.Repeat(scan, n)...), 0xff, 0xd9)
+}
+
+// segment is a part of a JPEG.
+func segment(marker byte, body string) []byte {
+	return append(binary.BigEndian.AppendUint16([]byte{0xff, marker}, uint16(len(body)+2)), body...)
+}
+
+// adobe says that three components are RGB, and four CMYK.
+var adobe = segment(0xee, "Adobe\x00\x64\x00\x00\x00\x00\x00")
+
+var onItsSide = segment(0xe1, "Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00")
+
+// flat is a JPEG of one colour in one scan.
+type flat struct {
+	width, height    int
+	kind             byte // of the frame: baseline (0xc0), progressive (0xc2)
+	components, luma int  // luma's sampling factors, 0x11 or 0x22
+}
+
+func (p flat) jpeg(more ...[]byte) []byte {
+	frame := string(binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16([]byte{8}, uint16(p.height)), uint16(p.width))) + string(rune(p.components))
+	scan := string(rune(p.components))
+	factors, end := byte(p.luma), "\x00\x3f\x00"
+	if p.kind == 0xc2 {
+		end = "\x00\x00\x00"
+	}
+	for i := range p.components {
+		frame += string([]byte{byte(i + 1), factors, 0})
+		scan += string([]byte{byte(i + 1), 0})
+		factors = 0x11
+	}
+	// One code of one bit: no difference, and the end of the block.
+	table := "\x01" + strings.Repeat("\x00", 16)
+	side := 8 * (p.luma & 15)
+	blocks := (p.width + side - 1) / side * ((p.height + side - 1) / side) * (p.components - 1 + p.luma&15*p.luma>>4)
+	return bytes.Join([][]byte{
+		[]byte("\xff\xd8"), bytes.Join(more, nil),
+		segment(0xdb, "\x00"+strings.Repeat("\x01", 64)), segment(p.kind, frame), segment(0xc4, "\x00"+table+"\x10"+table),
+		segment(0xda, scan+end), make([]byte, blocks/4+1), []byte("\xff\xd9"),
+	}, nil)
+}
+
+// oneColour is a lossless WebP of side x side pixels whose codes take no bits.
+func oneColour(side int) []byte {
+	size := uint32(side-1) | uint32(side-1)<<14
+	stream := append(binary.LittleEndian.AppendUint32([]byte{0x2f}, size), 0x88, 0x88, 8)
+	stream = append(stream, make([]byte, 12)...)
+	return riff("VP8L" + string(binary.LittleEndian.AppendUint32(nil, uint32(len(stream)))) + string(stream))
 }
 
 // zeros is compressed.

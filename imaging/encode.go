@@ -30,7 +30,7 @@ func Encode(img *image.NRGBA, format string, quality int) ([]byte, error) {
 		err = jpeg.Encode(&out, &image.RGBA{Pix: img.Pix, Stride: img.Stride, Rect: img.Rect}, &jpeg.Options{Quality: quality})
 	case "webp":
 		if img.Stride != 4*img.Rect.Dx() {
-			img = rgb(img) // the encoder knows no stride
+			img = rgb(img).picture(img.Bounds().Size()) // the encoder knows no stride
 		}
 		err = webp.Encode(&out, img, webp.Options{Quality: quality, Lossless: quality == 100, Method: webp.DefaultMethod})
 	default:

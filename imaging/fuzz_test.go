@@ -17,7 +17,7 @@ import (
 func FuzzDecode(f *testing.F) {
 	seed(f, "")
 	for _, b := range bombs {
-		if strings.Contains(b.name, "MB") {
+		if strings.Contains(b.name, "MB") || strings.Contains(b.name, "megapixels") { // slow to make, and soon refused
 			continue
 		}
 		if file := b.make(f); len(file) < 1<<17 {

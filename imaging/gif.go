@@ -30,6 +30,9 @@ func inspectGIF(data []byte, size image.Point) (facts, error) {
 			local := b.palette(d[8])
 			b.byte() // the code size
 			if f.frames++; f.frames == 1 {
+				if d[8]&0x40 != 0 { // interlaced: its rows are sorted into another picture
+					f.memory *= 2
+				}
 				number := func(i int) int { return int(d[i]) | int(d[i+1])<<8 }
 				at := image.Pt(number(0), number(2))
 				f.first = &frame{place: image.Rectangle{Min: at, Max: at.Add(image.Pt(number(4), number(6)))}}
@@ -61,7 +64,7 @@ func inspectGIF(data []byte, size image.Point) (facts, error) {
 }
 
 // fromGIF gives the picture with the colours of its palette.
-func fromGIF(src image.Image, f facts) *image.NRGBA {
+func fromGIF(src image.Image, f facts) rows {
 	if p, ok := src.(*image.Paletted); ok {
 		p.Palette = f.palette
 	}

@@ -60,11 +60,11 @@ type Limits struct {
 }
 
 // DefaultLimits is 20 MiB, 50 megapixels, 16,384 pixels a side, 1,000 frames,
-// 1 GiB and 30 seconds. A photo of 12 megapixels takes 330 MB at most; what
-// reaches the memory limit is a progressive JPEG of 40 megapixels without
-// chroma subsampling.
+// 264 MiB and 30 seconds. The memory is what a baseline JPEG of 50 megapixels
+// with its chroma halved both ways takes, which is what phones make; with the file
+// and the process itself it stays below 300.
 func DefaultLimits() Limits {
-	return Limits{Bytes: 20 << 20, Pixels: 50_000_000, Side: 16384, Frames: 1000, Memory: 1 << 30, Time: 30 * time.Second}
+	return Limits{Bytes: 20 << 20, Pixels: 50_000_000, Side: 16384, Frames: 1000, Memory: 264 << 20, Time: 30 * time.Second}
 }
 
 func (l Limits) checkSize(size image.Point) error {
@@ -79,15 +79,18 @@ func (l Limits) checkSize(size image.Point) error {
 	return nil
 }
 
-// checkCost holds what was found in the file against the limits. Our own copies
-// are two of four bytes a pixel: one as decoded, one upright.
+// checkCost holds what was found in the file against the limits. Beside the
+// decoder's memory there is one picture of ours, of four bytes a pixel.
 func (l Limits) checkCost(f facts, size image.Point) error {
-	memory := f.memory + 2*4*int64(size.X)*int64(size.Y)
+	memory := f.memory
+	if !f.inPlace {
+		memory += 4 * int64(size.X) * int64(size.Y)
+	}
 	switch {
 	case f.frames > l.Frames:
 		return fmt.Errorf("%w: %d frames, the limit is %d", ErrTooLarge, f.frames, l.Frames)
 	case memory > l.Memory:
-		return fmt.Errorf("%w: decoding it takes %d MB, the limit is %d MB", ErrTooLarge, memory>>20, l.Memory>>20)
+		return fmt.Errorf("%w: decoding it takes %d MB, the limit is %d MB: scale it down, or save it as a baseline JPEG", ErrTooLarge, memory>>20, l.Memory>>20)
 	}
 	return nil
 }
@@ -99,6 +102,7 @@ type facts struct {
 	profile *profile // how its colours become sRGB, nil where they are
 	frames  int      // of an animation
 	memory  int64    // bytes that the decoder will take
+	inPlace bool     // what it gives becomes ours as it lies there, if it is upright
 	first   *frame   // of an animation, or nil where the file is one picture
 	palette color.Palette
 }
@@ -107,7 +111,7 @@ type facts struct {
 type frame struct {
 	place      image.Rectangle // on the canvas
 	background color.NRGBA     // of the canvas
-	data       []byte          // a file of its own; nil: the decoder finds it in the whole
+	data       []byte          // a file of its own, wiped after use; nil: the decoder finds it in the whole
 }
 
 // Decode reads a JPEG, PNG, WebP or GIF file, recognised by its content, and
@@ -134,11 +138,16 @@ func Decode(ctx context.Context, data []byte, l Limits) (*image.NRGBA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrNotImage, c.name, err)
 	}
+	if f.first != nil {
+		defer clear(f.first.data)
+	}
+	orientation := orientation(f)
+	f.inPlace = f.inPlace && orientation == 1
 	if err := l.checkCost(f, size); err != nil {
 		return nil, err
 	}
 	source := &source{data: data, until: time.Now().Add(l.Time)}
-	img, err := guard(func() (*image.NRGBA, error) { return c.pictureOf(ctx, source, f, size) })
+	img, err := guard(func() (*image.NRGBA, error) { return c.pictureOf(ctx, source, f, size, orientation) })
 	switch {
 	case ctx.Err() != nil:
 		Wipe(img)
@@ -149,7 +158,7 @@ func Decode(ctx context.Context, data []byte, l Limits) (*image.NRGBA, error) {
 		return nil, fmt.Errorf("%w: %s: %w", ErrNotImage, c.name, err)
 	}
 	f.profile.convert(img.Pix)
-	return upright(img, orientation(f)), nil
+	return img, nil
 }
 
 // size is what the header claims.
@@ -158,10 +167,11 @@ func (c codec) size(data []byte) (image.Point, error) {
 	return image.Pt(config.Width, config.Height), err
 }
 
-// pictureOf decodes, and puts an animation's first picture on its canvas. What
-// the decoder gives must have the size that was held against the limits.
-func (c codec) pictureOf(ctx context.Context, s *source, f facts, canvas image.Point) (*image.NRGBA, error) {
-	place := image.Rectangle{Max: canvas}
+// pictureOf decodes, and puts the picture upright, an animation's first one on its
+// canvas. What the decoder gives must have the size that was held against the
+// limits.
+func (c codec) pictureOf(ctx context.Context, s *source, f facts, size image.Point, orientation int) (*image.NRGBA, error) {
+	place := image.Rectangle{Max: size}
 	if f.first != nil {
 		place = f.first.place
 		if f.first.data != nil {
@@ -175,19 +185,22 @@ func (c codec) pictureOf(ctx context.Context, s *source, f facts, canvas image.P
 	if err != nil {
 		return nil, err
 	}
-	defer Wipe(decoded)
 	if size := decoded.Bounds().Size(); size != place.Size() {
+		Wipe(decoded)
 		return nil, fmt.Errorf("%d x %d pixels, the header says %d x %d", size.X, size.Y, place.Dx(), place.Dy())
 	}
-	img := c.pixels(decoded, f)
-	if place.Size() == canvas {
-		return img, nil
+	if orientation == 1 && place.Size() == size {
+		if img := opaque(decoded); img != nil {
+			return img, nil
+		}
 	}
-	defer Wipe(img)
-	whole := image.NewNRGBA(image.Rectangle{Max: canvas})
-	draw.Draw(whole, whole.Rect, image.NewUniform(f.first.background), image.Point{}, draw.Src)
-	draw.Draw(whole, place, img, image.Point{}, draw.Src)
-	return whole, nil
+	defer Wipe(decoded)
+	canvas := newCanvas(size, orientation)
+	if place.Size() != size {
+		draw.Draw(canvas.img, canvas.img.Rect, image.NewUniform(f.first.background), image.Point{}, draw.Src)
+	}
+	canvas.paint(place, c.pixels(decoded, f))
+	return canvas.img, nil
 }
 
 // guard makes an error of a decoder's panic.

@@ -22,20 +22,23 @@ var (
 
 // inspectJPEG walks the markers as image/jpeg does, extraneous bytes included.
 func inspectJPEG(data []byte, size image.Point) (facts, error) {
-	// Each block of 8 x 8 pixels takes a bit at least, and a decoder may take
-	// memory for all before it reads the first.
-	if size.X*size.Y/64/8 > len(data) {
-		return facts{}, errTooShort
-	}
-	const rst0, rst7, eoi, sos, app1, app2 = 0xd0, 0xd7, 0xd9, 0xda, 0xe1, 0xe2
+	const rst0, rst7, eoi, sos, app1, app2, app14 = 0xd0, 0xd7, 0xd9, 0xda, 0xe1, 0xe2, 0xee
 	var (
-		f       facts
-		profile profileParts
-		space   string
-		scans   int
+		f           facts
+		profile     profileParts
+		scans       int
+		scanned     int // bytes between the scans' headers and the next marker
+		frame       []byte
+		progressive bool
+		rgb         bool // by Adobe's marker
 	)
 	for rest := data[2:]; ; {
 		i := bytes.IndexByte(rest, 0xff)
+		if scans > 0 && i < 0 {
+			scanned += len(rest)
+		} else if scans > 0 {
+			scanned += i
+		}
 		if i < 0 {
 			break
 		}
@@ -62,9 +65,9 @@ func inspectJPEG(data []byte, size image.Point) (facts, error) {
 		rest = rest[length:]
 		switch marker {
 		case 0xc0, 0xc1, 0xc2: // baseline, extended, progressive: all that image/jpeg reads
-			var memory int64
-			space, memory = frameHeader(segment, marker == 0xc2, size)
-			f.memory = max(f.memory, memory) // a second one is an error, but only once it is met
+			if frame == nil { // a second one is an error as soon as it is met
+				frame, progressive = segment, marker == 0xc2
+			}
 		case sos:
 			if scans++; scans > maxScans {
 				return f, fmt.Errorf("more than %d scans", maxScans)
@@ -80,44 +83,57 @@ func inspectJPEG(data []byte, size image.Point) (facts, error) {
 			if part, ok := bytes.CutPrefix(segment, profileMark); ok {
 				profile.add(part)
 			}
+		case app14:
+			if adobe, ok := bytes.CutPrefix(segment, []byte("Adobe")); ok && len(adobe) >= 7 && adobe[6] == 0 {
+				rgb = true
+			}
 		}
 	}
-	f.profile = parseProfile(profile.whole(), space)
+	// Each block of 8 x 8 pixels takes a bit at least, and a decoder may take
+	// memory for all before it reads the first.
+	if size.X*size.Y/64/8 > scanned {
+		return f, errTooShort
+	}
+	space, memory, inPlace := jpegFrame(frame, progressive, rgb, size)
+	f.memory, f.inPlace, f.profile = memory, inPlace, parseProfile(profile.whole(), space)
 	return f, nil
 }
 
-// frameHeader gives the colour space, as ICC names it, and the bytes that the
+// jpegFrame gives the colour space, as ICC names it, and the bytes that the
 // decoder takes: a plane for each component, for a progressive picture four times
-// that for its coefficients, and four bytes a pixel where RGB or CMYK may have to
-// be interleaved.
-func frameHeader(segment []byte, progressive bool, size image.Point) (space string, memory int64) {
+// that for its coefficients, and four bytes a pixel where RGB or CMYK have to be
+// interleaved. RGB, which Adobe's marker or the components' names tell, can then be
+// ours as it is.
+func jpegFrame(segment []byte, progressive, rgb bool, size image.Point) (space string, memory int64, inPlace bool) {
 	if len(segment) < 6 {
-		return "", 0
+		return "", 0, false
 	}
 	n := int(segment[5])
 	var sum, across, down int64
-	for i := 7; i < len(segment) && i < 6+3*n; i += 3 {
-		h, v := int64(segment[i]>>4), int64(segment[i]&15)
+	var names []byte
+	for i := 6; i+1 < len(segment) && i < 6+3*n; i += 3 {
+		h, v := int64(segment[i+1]>>4), int64(segment[i+1]&15)
 		sum, across, down = sum+h*v, max(across, h), max(down, v)
+		names = append(names, segment[i])
 	}
-	planes := int64(size.X) * int64(size.Y) * sum / max(across*down, 1)
+	pixels := int64(size.X) * int64(size.Y)
+	planes := pixels * sum / max(across*down, 1)
 	if n == 1 {
-		planes = int64(size.X) * int64(size.Y) // its factors say nothing
+		planes = pixels // its factors say nothing
 	}
 	memory = planes
 	if progressive {
 		memory += 4 * planes
 	}
-	interleaved := 4 * int64(size.X) * int64(size.Y)
 	switch {
 	case n == 1:
-		return "GRAY", memory
+		return "GRAY", memory, false
 	case n == 4:
-		return "CMYK", memory + interleaved
-	case planes == 3*interleaved/4: // RGB is not subsampled
-		return "RGB ", memory + interleaved
+		return "CMYK", memory + 4*pixels, false
+	case rgb || string(names) == "RGB":
+		return "RGB ", memory + 4*pixels, true
 	default:
-		return "RGB ", memory
+		return "RGB ", memory, false
 	}
 }
 

@@ -1,6 +1,7 @@
 package imaging_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/imgus/worker/imaging"
@@ -77,16 +79,43 @@ func TestBombs(t *testing.T) {
 	}
 }
 
+// Photos that are near the limits are taken, and stay below the bombs' bound.
+func TestLargePhotos(t *testing.T) {
+	comment := bytes.Repeat(segment(0xfe, strings.Repeat("x", 65000)), 300) // 19 MB
+	for name, file := range map[string][]byte{
+		"48 megapixels of a phone on its side, in 19 MB": flat{8064, 6048, 0xc0, 3, 0x22}.jpeg(onItsSide, comment),
+		"24 megapixels, progressive":                     flat{6000, 4000, 0xc2, 3, 0x22}.jpeg(onItsSide),
+		"39 megapixels with full chroma":                 flat{7200, 5400, 0xc0, 3, 0x11}.jpeg(),
+		"14 megapixels, progressive and full chroma":     flat{4400, 3300, 0xc2, 3, 0x11}.jpeg(onItsSide),
+		"PNG of 49 megapixels":                           rowsPNG(7000, 8, 6, zeros(t, 7000*(1+7000*4))),
+		"PNG of 23 megapixels of 16 bits":                rowsPNG(4800, 16, 6, zeros(t, 4800*(1+4800*8))),
+		"WebP of one colour":                             oneColour(1024),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if v := inChild(t, file); v.NotImage || v.TooLarge || v.Peak > 300<<20 {
+				t.Errorf("%d MB, %s", v.Peak>>20, v.Error)
+			}
+		})
+	}
+}
+
 // Decoding takes no more memory than was held against the limit.
 func TestForeseenMemory(t *testing.T) {
 	const side, process = 2048, 24 << 20
 	for name, c := range map[string]struct {
 		file  []byte
-		bytes uint64 // for a pixel: the decoder's, and 8 of ours
+		bytes uint64 // for a pixel
 	}{
-		"progressive JPEG": {append(scans(side, 3), make([]byte, 1<<13)...), 5 + 8},
-		"16-bit PNG":       {rowsPNG(side, 16, 6, zeros(t, side*(1+side*8))), 8 + 8},
-		"grey PNG":         {rowsPNG(side, 8, 0, zeros(t, side*(1+side))), 4 + 8},
+		"progressive JPEG":   {flat{side, side, 0xc2, 3, 0x11}.jpeg(), 3*5 + 4},
+		"JPEG":               {flat{side, side, 0xc0, 3, 0x22}.jpeg(onItsSide), 6},
+		"JPEG of RGB":        {flat{side, side, 0xc0, 3, 0x22}.jpeg(adobe), 6},
+		"turned JPEG of RGB": {flat{side, side, 0xc0, 3, 0x22}.jpeg(adobe, onItsSide), 10},
+		"CMYK":               {flat{side, side, 0xc0, 4, 0x11}.jpeg(adobe), 4 + 4 + 4},
+		"16-bit PNG":         {rowsPNG(side, 16, 6, zeros(t, side*(1+side*8))), 8 + 4},
+		"PNG":                {rowsPNG(side, 8, 6, zeros(t, side*(1+side*4))), 4},
+		"turned PNG":         {withChunk(rowsPNG(side, 8, 2, zeros(t, side*(1+side*3))), "eXIf", onItsSide[10:]), 4 + 4},
+		"grey PNG":           {rowsPNG(side, 8, 0, zeros(t, side*(1+side))), 1 + 4},
+		"lossless WebP":      {oneColour(side), 9},
 	} {
 		t.Run(name, func(t *testing.T) {
 			foreseen := c.bytes * side * side

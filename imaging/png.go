@@ -32,6 +32,7 @@ func inspectPNG(data []byte, size image.Point) (facts, error) {
 		f                       facts
 		icc, cicp               []byte
 		depth, kind, interlaced byte
+		compressed              int64
 	)
 	for rest := data[8:]; len(rest) >= 12; {
 		length := int64(binary.BigEndian.Uint32(rest))
@@ -60,6 +61,8 @@ func inspectPNG(data []byte, size image.Point) (facts, error) {
 			if cicp == nil {
 				cicp = chunk
 			}
+		case "IDAT":
+			compressed += length
 		case "fcTL":
 			f.frames++
 		}
@@ -67,10 +70,10 @@ func inspectPNG(data []byte, size image.Point) (facts, error) {
 	}
 	bits := pngBits(depth, kind) * int64(size.X) * int64(size.Y)
 	// Deflate makes 1 byte of 1,032 at most.
-	if bits/8/1032 > int64(len(data)) {
+	if bits/8/1032 > compressed {
 		return f, errTooShort
 	}
-	f.memory = pngMemory(depth, kind, size)
+	f.memory, f.inPlace = pngMemory(depth, kind, size)
 	if interlaced != 0 { // its passes are pictures too
 		f.memory *= 2
 	}
@@ -95,17 +98,19 @@ func pngBits(depth, kind byte) int64 {
 	return channels[kind] * int64(depth)
 }
 
-// pngMemory is what image/png takes at most: grey may have a transparent value,
-// which makes four channels of it.
-func pngMemory(depth, kind byte, size image.Point) int64 {
-	pixel := int64(4)
+// pngMemory is what image/png takes at most, and whether its result can be ours as
+// it is. Of 16 bits, grey may have a transparent value, which makes four channels
+// of it; of 8 it takes no more then than with our copy.
+func pngMemory(depth, kind byte, size image.Point) (memory int64, inPlace bool) {
+	pixels := int64(size.X) * int64(size.Y)
 	switch {
-	case kind == 3: // a palette
-		pixel = 1
 	case depth == 16:
-		pixel = 8
+		return 8 * pixels, false
+	case kind == 0, kind == 3: // grey, a palette
+		return pixels, false
+	default:
+		return 4 * pixels, true
 	}
-	return pixel * int64(size.X) * int64(size.Y)
 }
 
 // inflateProfile reads an iCCP chunk: a name, a method, and the profile
@@ -148,4 +153,4 @@ func inflate(compressed []byte) []byte {
 	return data
 }
 
-func fromPNG(src image.Image, _ facts) *image.NRGBA { return rgb(src) }
+func fromPNG(src image.Image, _ facts) rows { return rgb(src) }

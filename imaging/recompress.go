@@ -20,7 +20,7 @@ func Recompress(src *image.NRGBA, quality int) *image.NRGBA {
 	requantize(ycc.Cb, ycc.CStride, &chroma)
 	requantize(ycc.Cr, ycc.CStride, &chroma)
 	ycc.Rect = image.Rectangle{Max: size}
-	return fromJPEG(ycc, facts{})
+	return fromJPEG(ycc, facts{}).picture(size)
 }
 
 // convertYCC fills the planes, chroma as the mean of four pixels, rounded up and

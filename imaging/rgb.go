@@ -5,39 +5,61 @@ import (
 	"image/color"
 )
 
-// rgb copies any picture to opaque pixels, alpha dropped and the colour under it
+// rgb gives any picture as opaque pixels, alpha dropped and the colour under it
 // kept. Sixteen bits become eight by the high byte, as in Pillow. Indices are
 // checked here: a palette that is too short gives black, never a crash.
-func rgb(src image.Image) *image.NRGBA {
+func rgb(src image.Image) rows {
 	b := src.Bounds()
-	dst := image.NewNRGBA(image.Rect(0, 0, b.Dx(), b.Dy()))
-	for y := range b.Dy() {
-		out := dst.Pix[y*dst.Stride:][:4*b.Dx()]
-		switch src := src.(type) {
-		case *image.NRGBA:
-			copyRGB(out, src.Pix[src.PixOffset(b.Min.X, b.Min.Y+y):], 4, 1, 2)
-		case *image.RGBA: // opaque: PNG without alpha, JPEG of RGB
-			copyRGB(out, src.Pix[src.PixOffset(b.Min.X, b.Min.Y+y):], 4, 1, 2)
-		case *image.NRGBA64:
-			copyRGB(out, src.Pix[src.PixOffset(b.Min.X, b.Min.Y+y):], 8, 2, 4)
-		case *image.RGBA64:
-			copyRGB(out, src.Pix[src.PixOffset(b.Min.X, b.Min.Y+y):], 8, 2, 4)
-		case *image.Gray:
-			copyRGB(out, src.Pix[src.PixOffset(b.Min.X, b.Min.Y+y):], 1, 0, 0)
-		case *image.Gray16:
-			copyRGB(out, src.Pix[src.PixOffset(b.Min.X, b.Min.Y+y):], 2, 0, 0)
-		case *image.Paletted:
-			copyPaletted(out, src.Pix[src.PixOffset(b.Min.X, b.Min.Y+y):], src.Palette)
-		case *image.CMYK:
-			copyCMYK(out, src.Pix[src.PixOffset(b.Min.X, b.Min.Y+y):])
-		default:
+	row := func(pix []uint8, size, green, blue int) rows {
+		return func(y int, out []uint8) {
+			src, _ := src.(interface{ PixOffset(x, y int) int })
+			copyRGB(out, pix[src.PixOffset(b.Min.X, b.Min.Y+y):], size, green, blue)
+		}
+	}
+	switch src := src.(type) {
+	case *image.NRGBA:
+		return row(src.Pix, 4, 1, 2)
+	case *image.RGBA: // opaque: PNG without alpha, JPEG of RGB
+		return row(src.Pix, 4, 1, 2)
+	case *image.NRGBA64:
+		return row(src.Pix, 8, 2, 4)
+	case *image.RGBA64:
+		return row(src.Pix, 8, 2, 4)
+	case *image.Gray:
+		return row(src.Pix, 1, 0, 0)
+	case *image.Gray16:
+		return row(src.Pix, 2, 0, 0)
+	case *image.Paletted:
+		return func(y int, out []uint8) { copyPaletted(out, src.Pix[src.PixOffset(b.Min.X, b.Min.Y+y):], src.Palette) }
+	case *image.CMYK:
+		return func(y int, out []uint8) { copyCMYK(out, src.Pix[src.PixOffset(b.Min.X, b.Min.Y+y):]) }
+	default:
+		return func(y int, out []uint8) {
 			for x := range b.Dx() {
 				c := nrgba(src.At(b.Min.X+x, b.Min.Y+y))
 				out[4*x], out[4*x+1], out[4*x+2], out[4*x+3] = c.R, c.G, c.B, 255
 			}
 		}
 	}
-	return dst
+}
+
+// opaque makes the result of a picture that has its form already, where it lies;
+// nil where it has not.
+func opaque(src image.Image) *image.NRGBA {
+	var img *image.NRGBA
+	switch src := src.(type) {
+	case *image.NRGBA:
+		img = src
+	case *image.RGBA: // opaque, as above
+		img = &image.NRGBA{Pix: src.Pix, Stride: src.Stride, Rect: src.Rect}
+	}
+	if img == nil || img.Rect.Min != (image.Point{}) || img.Stride != 4*img.Rect.Dx() {
+		return nil
+	}
+	for i := 3; i < len(img.Pix); i += 4 {
+		img.Pix[i] = 255
+	}
+	return img
 }
 
 func nrgba(c color.Color) color.NRGBA {

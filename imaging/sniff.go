@@ -21,7 +21,7 @@ type codec struct {
 	config  func(io.Reader) (image.Config, error)
 	inspect func([]byte, image.Point) (facts, error)
 	decode  func(io.Reader) (image.Image, error)
-	pixels  func(image.Image, facts) *image.NRGBA
+	pixels  func(image.Image, facts) rows
 }
 
 var codecs = []codec{

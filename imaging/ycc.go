@@ -7,7 +7,7 @@ import "image"
 
 // fromJPEG mirrors libjpeg's default: "fancy" upsampling (jdsample.c) and the
 // conversion of jdcolor.c.
-func fromJPEG(src image.Image, _ facts) *image.NRGBA {
+func fromJPEG(src image.Image, _ facts) rows {
 	ycc, ok := src.(*image.YCbCr)
 	if !ok {
 		return rgb(src)
@@ -25,14 +25,13 @@ func fromJPEG(src image.Image, _ facts) *image.NRGBA {
 	default: // 4:1:1 and 4:1:0, which libjpeg repeats as Go does
 		return rgb(src)
 	}
-	dst := image.NewNRGBA(image.Rect(0, 0, w, h))
 	cw, ch := (w+across-1)/across, (h+down-1)/down
 	cbRow, crRow := make([]uint8, 2*cw), make([]uint8, 2*cw)
 	sums := make([]int32, cw)
-	for y := range h {
+	return func(y int, out []uint8) {
 		upsampleRow(cbRow, sums, ycc.Cb, ycc.CStride, ch, y, across, down)
 		upsampleRow(crRow, sums, ycc.Cr, ycc.CStride, ch, y, across, down)
-		luma, out := ycc.Y[y*ycc.YStride:][:w], dst.Pix[y*dst.Stride:][:4*w]
+		luma := ycc.Y[y*ycc.YStride:][:w]
 		for x, l := range luma {
 			y, cb, cr := int32(l), int32(cbRow[x])-128, int32(crRow[x])-128
 			out[4*x] = clamp(y + (91881*cr+1<<15)>>16)
@@ -41,7 +40,6 @@ func fromJPEG(src image.Image, _ facts) *image.NRGBA {
 			out[4*x+3] = 255
 		}
 	}
-	return dst
 }
 
 // upsampleRow gives the chroma of row y: along each axis three parts of the
@@ -89,7 +87,7 @@ func upsampleRow(out []uint8, sums []int32, plane []uint8, stride, h, y, across,
 
 // fromWebP mirrors libwebp's default: its "fancy" upsampling (dsp/upsampling.c)
 // and its conversion from studio range (dsp/yuv.h).
-func fromWebP(src image.Image, _ facts) *image.NRGBA {
+func fromWebP(src image.Image, _ facts) rows {
 	var ycc *image.YCbCr
 	switch src := src.(type) {
 	case *image.YCbCr:
@@ -100,15 +98,14 @@ func fromWebP(src image.Image, _ facts) *image.NRGBA {
 		return rgb(src)
 	}
 	w, h := ycc.Rect.Dx(), ycc.Rect.Dy()
-	dst := image.NewNRGBA(image.Rect(0, 0, w, h))
 	cw, ch := (w+1)/2, (h+1)/2
-	for y := range h {
+	return func(y int, out []uint8) {
 		near := y / 2 * ycc.CStride
 		far := near
 		if other := y/2 + 2*(y%2) - 1; 0 <= other && other < ch {
 			far = other * ycc.CStride
 		}
-		luma, out := ycc.Y[y*ycc.YStride:][:w], dst.Pix[y*dst.Stride:][:4*w]
+		luma := ycc.Y[y*ycc.YStride:][:w]
 		for x, l := range luma {
 			i := x / 2
 			j := max(0, min(i+2*(x%2)-1, cw-1)) // the farther column
@@ -121,7 +118,6 @@ func fromWebP(src image.Image, _ facts) *image.NRGBA {
 			out[4*x+3] = 255
 		}
 	}
-	return dst
 }
 
 // blend is (9*near + 3*beside + 3*above + far) / 16 with libwebp's rounding.

@@ -41,11 +41,6 @@ func (e *Engine) prepare(ctx context.Context, r inference.Request, l *loaded) (p
 			return prepared{}, err
 		}
 	}
-	if r.Job.Kind == job.Inpaint {
-		if mask, err = decode(ctx, r.Mask, "mask", limits); err != nil {
-			return prepared{}, err
-		}
-	}
 	p, err := resolve(r.Job, l, limits, photo)
 	if err != nil {
 		return prepared{}, err
@@ -60,7 +55,13 @@ func (e *Engine) prepare(ctx context.Context, r inference.Request, l *loaded) (p
 		imaging.ToTensor(p.task.Photo, fitted)
 		imaging.Wipe(fitted)
 	}
-	if mask != nil {
+	if r.Job.Kind == job.Inpaint {
+		imaging.Wipe(photo)
+		photo = nil // two large pictures are not held at once
+		if mask, err = decode(ctx, r.Mask, "mask", limits); err != nil {
+			clear(p.task.Photo)
+			return prepared{}, err
+		}
 		fitted := imaging.Resize(mask, w, h)
 		p.task.Mask = make([]float32, w*h)
 		imaging.ToMask(p.task.Mask, fitted)
