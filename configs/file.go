@@ -33,29 +33,30 @@ func (l layer) set(name, source string, value any) {
 
 // readFile reads the YAML file at path. Names are matched exactly and values
 // keep the type that they are written in, which viper alone would not do: it
-// lower-cases names, skips unknown ones and converts whatever it can.
-func (s schema) readFile(path string, p *Problems) layer {
+// lower-cases names, skips unknown ones and converts whatever it can. It reports
+// whether the file can be read as YAML at all.
+func (s schema) readFile(path string, p *Problems) (l layer, ok bool) {
 	r := fileReader{schema: s, name: filepath.Base(path), layer: newLayer(), problems: p, secrets: secretFiles{}}
 	data, err := readBounded(path)
 	if err != nil {
 		p.add("config", path, "%v", err)
-		return r.layer
+		return r.layer, false
 	}
 	var document yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	switch err := decoder.Decode(&document); {
 	case errors.Is(err, io.EOF): // an empty file sets nothing
-		return r.layer
+		return r.layer, true
 	case err != nil:
 		p.add("config", r.name, "is not YAML: %s", withoutQuotes(err))
-		return r.layer
+		return r.layer, false
 	}
 	r.section("", document.Content[0])
 	r.secrets.resolve(r.layer, p)
 	if err := decoder.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
 		p.add("config", r.name, "must be a single YAML document")
 	}
-	return r.layer
+	return r.layer, true
 }
 
 var quoted = regexp.MustCompile(`['"].*['"]`)

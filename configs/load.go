@@ -2,15 +2,32 @@ package configs
 
 import (
 	"maps"
+	"slices"
+	"strings"
 
 	"github.com/spf13/viper"
 )
 
 // Sources tells for each key where its value came from: default, file:line or
-// the name of a variable.
+// the name of a variable, which may be over one of these.
 type Sources map[string]string
 
-const fromDefault = "default"
+const (
+	fromDefault = "default"
+	over        = " over "
+)
+
+// Shadowed lists the keys of which a variable wins over the file, in order, each
+// with its source.
+func (s Sources) Shadowed() []string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(s)) {
+		if strings.Contains(s[name], over) {
+			list = append(list, name+" from "+s[name])
+		}
+	}
+	return list
+}
 
 // Need is something that a command cannot do without.
 type Need int
@@ -25,7 +42,8 @@ const NeedSubjectKey Need = NeedStorage + 1
 // Load reads the configuration: the defaults, over them the YAML file at path
 // (empty: the one that IMGUS_CONFIG names, if any), over that the IMGUS_
 // variables of environ. The error is a *Problems with everything that is wrong;
-// the Config is then as far as it could be read.
+// the Config is then as far as it could be read. Of a file that cannot be read it
+// says no more: what is missing in it would only confuse.
 func Load(path string, environ []string, needs ...Need) (Config, Sources, error) {
 	s := newSchema(Default())
 	problems := &Problems{}
@@ -40,7 +58,10 @@ func Load(path string, environ []string, needs ...Need) (Config, Sources, error)
 		sources[k.name] = fromDefault
 	}
 	if path != "" {
-		file := s.readFile(path, problems)
+		file, ok := s.readFile(path, problems)
+		if !ok {
+			return Default(), sources, problems
+		}
 		if err := v.MergeConfigMap(file.values); err != nil {
 			problems.add("config", path, "%v", err)
 		}
@@ -61,5 +82,10 @@ func Load(path string, environ []string, needs ...Need) (Config, Sources, error)
 }
 
 func (s Sources) add(l layer) {
-	maps.Copy(s, l.sources)
+	for name, source := range l.sources {
+		if s[name] != fromDefault {
+			source += over + s[name]
+		}
+		s[name] = source
+	}
 }

@@ -7,7 +7,10 @@ import (
 
 // live are the keys whose change applies to a running worker. worker.yaml says
 // so of each, and a test compares.
-var live = []string{"log.level", "job.max_attempts", "job.timeout", "job.shutdown_grace", "record.prompt"}
+var live = []string{
+	"log.level", "job.max_attempts", "job.timeout", "job.shutdown_grace", "record.prompt", "safety.prompt.policy", "safety.prompt.list",
+	"retention.inputs", "retention.results", "retention.failed", "tracing.sample",
+}
 
 // Live reports whether a change of the key applies to a running worker; of
 // another it needs a restart.

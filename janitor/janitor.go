@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/imgus/worker/job"
@@ -73,7 +74,8 @@ type Options struct {
 
 // Janitor sweeps a bucket. Run and Sweep are not for use at the same time.
 type Janitor struct {
-	o Options
+	o         Options
+	retention atomic.Pointer[Retention]
 	// intact are the jobs in which the last sweep found nothing left over, or not
 	// yet past its retention, as they were listed: until that changes, their
 	// records need not be read again.
@@ -97,8 +99,13 @@ func New(o Options) *Janitor {
 			*d.value = d.or
 		}
 	}
-	return &Janitor{o: o}
+	j := &Janitor{o: o}
+	j.Adjust(o.Retention)
+	return j
 }
+
+// Adjust changes how long things are kept. It may be called during a sweep.
+func (j *Janitor) Adjust(r Retention) { j.retention.Store(&r) }
 
 // Run sweeps now and then until ctx ends. A sweep that fails is logged, and the
 // next one begins anew.

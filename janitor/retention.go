@@ -143,7 +143,7 @@ func (j *Janitor) retain(ctx context.Context, l leftovers, intact map[string]lis
 func past(age, limit time.Duration) bool { return limit != 0 && age >= limit }
 
 func (j *Janitor) sweepInputs(ctx context.Context, held held, clean func(Finding)) error {
-	limit := j.o.Retention.Inputs
+	limit := j.retention.Load().Inputs
 	if limit == 0 {
 		return nil
 	}

@@ -256,3 +256,19 @@ func TestDeletionsAreTold(t *testing.T) {
 		}
 	})
 }
+
+// What is kept for how long can change between two sweeps.
+func TestAdjust(t *testing.T) {
+	b := storagetest.Memory()
+	if err := b.Put(t.Context(), "inputs/a/photo", []byte("x"), storage.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	j := janitor.New(janitor.Options{Bucket: b, Log: slog.New(slog.DiscardHandler)})
+	for _, want := range []int{0, 1} {
+		n := 0
+		if err := j.Sweep(t.Context(), false, func(janitor.Finding) { n++ }); err != nil || n != want {
+			t.Errorf("%d findings, %v; want %d", n, err, want)
+		}
+		j.Adjust(janitor.Retention{Inputs: time.Nanosecond})
+	}
+}

@@ -65,6 +65,18 @@ func guarded(t *testing.T, g *guard) *fixture {
 	return f
 }
 
+// The checks of a running worker can change, and go.
+func TestAdjust(t *testing.T) {
+	f := guarded(t, &guard{})
+	for i, want := range []job.State{job.Failed, job.Done} {
+		id := []string{"checked", "unchecked"}[i]
+		f.Adjust([]processor.Settings{{Guard: &guard{finds: map[job.Target]job.Finding{job.TargetPrompt: job.Blocked}}}, {}}[i])
+		if _, err := f.Process(t.Context(), text(id), first("t"), ignore); err != nil || f.record(t, id).State != want {
+			t.Errorf("%s: %v, %+v", id, err, f.record(t, id))
+		}
+	}
+}
+
 // What the checks found stands in the record, of jobs that are done and of those
 // that are refused.
 func TestChecks(t *testing.T) {

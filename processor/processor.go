@@ -49,9 +49,9 @@ type Options struct {
 type Processor struct {
 	bucket   storage.Bucket
 	engine   inference.Engine
-	guard    Guard
 	limits   job.Limits
 	subjects []byte
+	guard    atomic.Pointer[Guard]
 	record   atomic.Pointer[Recorder]
 	verify   func(*job.Job, []byte) error
 	patience time.Duration
@@ -63,13 +63,23 @@ func New(o Options) *Processor {
 	if o.Patience == 0 {
 		o.Patience = 2 * time.Minute
 	}
-	p := &Processor{bucket: o.Bucket, engine: o.Engine, guard: o.Guard, limits: o.Limits, subjects: o.SubjectKey, verify: o.Verify, patience: o.Patience, log: o.Log}
-	p.Adjust(o.Record)
+	p := &Processor{bucket: o.Bucket, engine: o.Engine, limits: o.Limits, subjects: o.SubjectKey, verify: o.Verify, patience: o.Patience, log: o.Log}
+	p.Adjust(Settings{Guard: o.Guard, Record: o.Record})
 	return p
 }
 
-// Adjust changes what records keep, from the next one on.
-func (p *Processor) Adjust(r Recorder) { p.record.Store(&r) }
+// Settings are the options that can change while jobs are worked on.
+type Settings struct {
+	Guard  Guard
+	Record Recorder
+}
+
+// Adjust changes what is checked, from the next attempt on, and what records
+// keep, from the next one on.
+func (p *Processor) Adjust(s Settings) {
+	p.guard.Store(&s.Guard)
+	p.record.Store(&s.Record)
+}
 
 // Process runs one attempt of a valid job and gives the job's outcome, which
 // may be another attempt's. An error means that the job has no outcome yet: a
@@ -165,7 +175,7 @@ func (p *Processor) settle(ctx context.Context, j *job.Job, r *job.Record) (job.
 // attempt does the work and commits it. The record is the winner's.
 func (p *Processor) attempt(ctx context.Context, j *job.Job, a job.Attempt, report func(job.Progress)) (*job.Record, error) {
 	start := time.Now()
-	checks := Checks{Guard: p.guard}
+	checks := Checks{Guard: *p.guard.Load()}
 	if err := checks.Prompt(j); err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -42,7 +43,23 @@ type TraceOptions struct {
 type Tracer struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
+	share    *share
 }
+
+// share is a sampler whose share can change.
+type share struct {
+	atomic.Pointer[sdktrace.Sampler]
+}
+
+func (s *share) set(part float64) { s.Store(new(sdktrace.TraceIDRatioBased(part))) }
+
+// ShouldSample implements sdktrace.Sampler.
+func (s *share) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
+	return (*s.Load()).ShouldSample(p)
+}
+
+// Description implements sdktrace.Sampler.
+func (s *share) Description() string { return (*s.Load()).Description() }
 
 // NewTracer sends spans in the background; a receiver that is away loses spans
 // and holds up nothing. Shutdown it.
@@ -66,12 +83,21 @@ func NewTracer(ctx context.Context, o TraceOptions) (*Tracer, error) {
 }
 
 func newTracer(o TraceOptions, out sdktrace.TracerProviderOption) *Tracer {
+	s := &share{}
+	s.set(o.Sample)
 	provider := sdktrace.NewTracerProvider(out,
-		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(o.Sample))),
+		sdktrace.WithSampler(sdktrace.ParentBased(s)),
 		sdktrace.WithResource(resource.NewSchemaless(
 			attribute.String("service.name", "imgus-worker"), attribute.String("service.version", o.Version))),
 	)
-	return &Tracer{provider: provider, tracer: provider.Tracer("imgus-worker")}
+	return &Tracer{provider: provider, tracer: provider.Tracer("imgus-worker"), share: s}
+}
+
+// Sample changes the share of jobs that are traced.
+func (t *Tracer) Sample(share float64) {
+	if t != nil {
+		t.share.set(share)
+	}
 }
 
 // Shutdown sends what is left.

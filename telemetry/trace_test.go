@@ -124,6 +124,20 @@ func TestSampling(t *testing.T) {
 	}
 }
 
+// The share that is traced can change.
+func TestSampleChanges(t *testing.T) {
+	tracer, out := recorded(t, 0)
+	for i, share := range []float64{1, 0} {
+		tracer.Sample(share)
+		tracing(tracer).Ended(tracing(tracer).Began(t.Context(), "batch", nil), queue.End{Queue: "batch", Result: queue.Retried, Code: job.EngineFailed, Job: &job.Job{}, Began: time.Now()})
+		if n := len(out.GetSpans()); n != 1 {
+			t.Errorf("step %d: %d spans", i, n)
+		}
+	}
+	var none *Tracer
+	none.Sample(1)
+}
+
 // A failure is told by its code alone.
 func TestFailedAttempt(t *testing.T) {
 	tracer, out := recorded(t, 1)

@@ -99,11 +99,13 @@ func (a *app) daemon(ctx context.Context, c configs.Config) (err error) {
 	beside, end := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() { bucket.Run(beside) })
+	sweeper := seen.janitor(bucket, c.Retention)
+	background.Go(func() { sweeper.Run(ctx) })
 	background.Go(func() {
-		seen.janitor(bucket, c.Retention).Run(ctx)
-	})
-	background.Go(func() {
-		(&reloader{app: a, config: c, processor: handler, consumer: consumer, log: log}).run(beside)
+		r := &reloader{
+			app: a, start: c, now: c, checks: checks, engine: engine, processor: handler, consumer: consumer, janitor: sweeper, tracer: seen.tracer, log: log,
+		}
+		r.run(beside)
 	})
 	err = consumer.Run(ctx)
 	stop() // also when the consumer ended by itself

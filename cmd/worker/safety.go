@@ -25,11 +25,9 @@ func openChecks(c configs.Safety) (safetyChecks, error) {
 	wrong := func(key string, err error) (safetyChecks, error) {
 		return k, &configs.Problems{List: []configs.Problem{{Key: key, Message: err.Error()}}}
 	}
-	var err error
-	if k.options.Prompt != safety.Off {
-		if k.options.List, err = safety.ReadList(c.Prompt.List); err != nil {
-			return wrong("safety.prompt.list", err)
-		}
+	k, err := k.withPrompt(c.Prompt)
+	if err != nil {
+		return k, err
 	}
 	if folder := classifierFolder(c); folder != "" {
 		if k.classifier, err = models.OpenClassifier(folder); err != nil {
@@ -39,6 +37,21 @@ func openChecks(c configs.Safety) (safetyChecks, error) {
 			return wrong("safety.image.model", err)
 		}
 	}
+	return k, nil
+}
+
+// withPrompt are the checks with another one of prompts. The error is a
+// *configs.Problems.
+func (k safetyChecks) withPrompt(c configs.SafetyPrompt) (safetyChecks, error) {
+	k.options.Prompt, k.options.List = safety.Policy(c.Policy), nil
+	if k.options.Prompt == safety.Off {
+		return k, nil
+	}
+	list, err := safety.ReadList(c.List)
+	if err != nil {
+		return k, &configs.Problems{List: []configs.Problem{{Key: "safety.prompt.list", Message: err.Error()}}}
+	}
+	k.options.List = list
 	return k, nil
 }
 
