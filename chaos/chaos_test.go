@@ -22,11 +22,11 @@ import (
 // has more.
 var (
 	chaosSeed     = flag.Uint64("chaos.seed", 0, "what happens when; 0 is a new one each time")
-	chaosJobs     = flag.Int("chaos.jobs", 60, "how many jobs")
-	chaosTime     = flag.Duration("chaos.time", 50*time.Second, "for how long jobs come and things break")
+	chaosJobs     = flag.Int("chaos.jobs", 120, "how many jobs")
+	chaosTime     = flag.Duration("chaos.time", 100*time.Second, "for how long jobs come and things break")
 	chaosWorkers  = flag.Int("chaos.workers", 3, "how many workers")
 	chaosKills    = flag.Duration("chaos.kills", 5*time.Second, "how often a worker is struck")
-	chaosRestarts = flag.Int("chaos.restarts", 2, "how often Redis is killed and started again")
+	chaosRestarts = flag.Int("chaos.restarts", 3, "how often Redis is killed and started again")
 	chaosFaults   = flag.Float64("chaos.faults", 0.01, "the part of requests to the storage that fail")
 )
 

@@ -72,7 +72,8 @@ func (p *Processor) insist(ctx context.Context, try func() error) error {
 	}
 }
 
-// errUndecided: a commit was given up in the middle. Its record may still land.
+// errUndecided: a commit was given up. Its record may still land, and its images
+// are left to the janitor, which looks when that is over.
 var errUndecided = errors.New("whether the record was stored is not known")
 
 // commit puts the record if there is none, and returns the record that stands:
@@ -102,11 +103,8 @@ func (p *Processor) commit(ctx context.Context, r *job.Record) (*job.Record, err
 		}
 		return errors.Join(err, readErr)
 	})
-	if err != nil && ctx.Err() != nil {
-		return nil, errors.Join(errUndecided, p.unavailable(ctx, err, "the record cannot be stored"))
-	}
 	if err != nil {
-		return nil, p.unavailable(ctx, err, "the record cannot be stored")
+		return nil, errors.Join(errUndecided, p.unavailable(ctx, err, "the record cannot be stored"))
 	}
 	failpoint.Hit(failpoint.AfterCommit)
 	return stands, nil

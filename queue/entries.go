@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"iter"
+	"maps"
 	"time"
 
 	"github.com/imgus/worker/job"
@@ -74,17 +75,9 @@ func (q asynqQueue) entries(ctx context.Context) (map[string]bool, error) {
 	if err := q.ungroup(ctx); err != nil {
 		return nil, err
 	}
-	list, err := entriesScript.Run(ctx, q.redis, q.keys("pending", "active", "scheduled", "retry", "archived", "completed", "lease")).StringSlice()
-	if err != nil {
-		return nil, unavailable("list tasks", err)
-	}
-	ids := make(map[string]bool, len(list))
-	for _, id := range list {
-		if job.ValidID(id) {
-			ids[id] = true
-		}
-	}
-	return ids, nil
+	ids, err := q.standing(ctx)
+	maps.DeleteFunc(ids, func(id string, _ bool) bool { return !job.ValidID(id) })
+	return ids, err
 }
 
 // entry reads a job; it is not found if it has left the queue.

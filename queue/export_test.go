@@ -22,7 +22,7 @@ func (c *Consumer) KeepRecoverer() { c.hook.keepRecoverer = true }
 // that a live worker may need to give a sign.
 func (c *Consumer) Hasten() {
 	c.settling, c.owners.ttl = 0, 2*time.Second
-	c.reaper.quiet, c.reaper.grace, c.reaper.sweepEvery = 500*time.Millisecond, 2*time.Second, time.Second
+	c.reaper.quiet, c.reaper.grace, c.reaper.sweepEvery, c.reaper.strayEvery = 500*time.Millisecond, 2*time.Second, time.Second, time.Second
 }
 
 // DoNotReap takes the reaper away.

@@ -351,3 +351,37 @@ func TestRedisRefusesWrites(t *testing.T) {
 		}
 	}
 }
+
+// While Redis takes no writes no worker can give a sign of life, and afterwards
+// none is taken for dead for that.
+func TestRefusedWritesKillNobody(t *testing.T) {
+	t.Parallel()
+	server := testservices.StartRedis(t, testservices.RedisOptions{})
+	at := queue.Connection{URL: server.Addr}
+	finish := make(chan struct{})
+	h := newHandler(func(context.Context, *job.Job, job.Attempt, func(job.Progress)) (job.Outcome, error) {
+		<-finish
+		return job.Outcome{State: job.Done}, nil
+	})
+	var logs [2]logged
+	for i := range logs {
+		opts := options(at, h)
+		opts.Log = logs[i].logger()
+		start(t, opts)
+	}
+	c, r := client(t, at), inspect(t, at)
+	enqueue(t, c, "long")
+	waitState(t, c, "long", job.Running)
+	time.Sleep(16 * time.Second) // both have settled
+	for _, limit := range []string{"1", "0"} {
+		if err := r.ConfigSet(t.Context(), "maxmemory", limit).Err(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second) // longer than a mark lasts
+	}
+	close(finish)
+	waitState(t, c, "long", job.Done)
+	if n, _ := h.seen("long"); len(n) != 1 {
+		t.Errorf("done %d times: %s %s", len(n), logs[0].String(), logs[1].String())
+	}
+}

@@ -113,6 +113,13 @@ func (c *contact) note(answered bool) bool {
 	return news
 }
 
+// unsettle begins anew to count how long Redis has answered.
+func (c *contact) unsettle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.since = time.Now()
+}
+
 func (c *contact) lost() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -167,6 +174,7 @@ func (c *Consumer) noteWrite(err error) {
 	var refusal *error
 	if err != nil {
 		refusal = &err
+		c.contact.unsettle() // nobody's sign of life was taken, and nobody is dead for that
 	}
 	switch before := c.refusal.Swap(refusal); {
 	case err != nil && before == nil:

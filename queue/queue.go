@@ -19,13 +19,14 @@
 // # Access
 //
 // The least that a worker's Redis user needs (on a Cluster also +cluster|slots
-// +command). It cannot list keys: what a worker leaves behind is found through
-// asynq's lists, and through what the others have seen in its hands. Without
+// +command). What a worker leaves behind is found through asynq's lists, and
+// through what the others have seen in its hands; +scan, which shows the names of
+// all keys, is for tasks whose list was evicted or lost in a failover. Without
 // +info nothing is said of unfit settings, without +time nothing of the clock;
 // +psubscribe is for worker top.
 //
 //	resetkeys ~asynq:* ~imgus:* resetchannels &asynq:cancel &imgus:cancel &imgus:events:*
-//	-@all +hello +auth +ping +select +info +time +evalsha +eval +publish
+//	-@all +hello +auth +ping +select +info +time +evalsha +eval +publish +scan
 //	+subscribe +unsubscribe +psubscribe +punsubscribe
 //	+exists +get +set +setex +del +incr +expire +expireat
 //	+hset +hget +hmget +hgetall +hdel +hincrby +sadd +srem +sismember +smembers

@@ -43,13 +43,15 @@ type reaper struct {
 	end func(ctx context.Context, queue, id string) error
 	log *slog.Logger
 
-	quiet, grace, sweepEvery time.Duration
+	quiet, grace, sweepEvery, strayEvery time.Duration
 
 	found func(Leftover) // is told of all that is acted on; may be nil
 	dry   bool           // nothing is acted on
 
-	seen  sightings
-	swept time.Time
+	seen    sightings
+	swept   time.Time
+	strayed time.Time
+	blind   bool // keys cannot be listed
 }
 
 func (c *Consumer) newReaper() *reaper {
@@ -62,7 +64,7 @@ func (c *Consumer) newReaper() *reaper {
 		back:    func(queue string) { c.observe(func(o Observer) { o.Recovered(queue) }) },
 		end:     c.endUnreadable,
 		log:     c.log,
-		quiet:   leaseQuiet, grace: orphanGrace, sweepEvery: sweepEvery,
+		quiet:   leaseQuiet, grace: orphanGrace, sweepEvery: sweepEvery, strayEvery: strayEvery,
 		seen: sightings{},
 	}
 	for name := range c.opts.Queues {
@@ -97,7 +99,7 @@ func (r *reaper) pass(ctx context.Context) error {
 		return failed
 	}
 	suspects := r.seen.suspect(time.Now(), r.quiet, r.grace)
-	sweep := time.Since(r.swept) >= r.sweepEvery
+	sweep, stray := time.Since(r.swept) >= r.sweepEvery, time.Since(r.strayed) >= r.strayEvery
 	for _, q := range r.queues {
 		for task, seen := range suspects {
 			if task.queue == q.name {
@@ -107,9 +109,15 @@ func (r *reaper) pass(ctx context.Context) error {
 		if sweep {
 			failed = errors.Join(failed, r.sweep(ctx, q))
 		}
+		if stray {
+			failed = errors.Join(failed, r.strays(ctx, q))
+		}
 	}
 	if sweep {
 		r.swept = time.Now()
+	}
+	if stray {
+		r.strayed = time.Now()
 	}
 	return failed
 }

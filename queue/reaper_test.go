@@ -247,6 +247,62 @@ func TestOrphanHash(t *testing.T) {
 	})
 }
 
+// A5, R11: a list is lost, by eviction or in a failover, before any worker of now
+// has seen its tasks. Their hashes are found, and what can be read is done.
+func TestLostLists(t *testing.T) {
+	servers(t, func(t *testing.T, at queue.Connection) {
+		c, r, ctx := client(t, at), inspect(t, at), t.Context()
+		for _, id := range []string{"a", "b"} {
+			enqueue(t, c, id)
+		}
+		strand(t, r, "was-active")
+		foreign(t, r, "unique", asynq.Unique(time.Hour))
+		r.HSet(ctx, "asynq:{interactive}:t:garbage", "msg", "\xff"+secret, "state", "pending")
+		r.Del(ctx, "asynq:{interactive}:pending", "asynq:{interactive}:active", "asynq:{interactive}:lease")
+		enqueue(t, c, "standing")
+		if s, err := c.Status(ctx, "a"); err != nil || s.State != job.Queued {
+			t.Errorf("status is %+v, %v", s, err)
+		}
+
+		var found []queue.Leftover
+		if err := c.Sweep(ctx, []string{"interactive"}, true, func(l queue.Leftover) { found = append(found, l) }); err != nil {
+			t.Fatal(err)
+		}
+		if len(found) != 5 {
+			t.Errorf("a dry sweep finds %+v", found)
+		}
+		h := newHandler(done)
+		w := start(t, options(at, h), hastened)
+		for _, id := range []string{"a", "b", "was-active", "unique", "standing"} {
+			waitState(t, c, id, job.Done)
+			if n, _ := h.seen(id); len(n) != 1 {
+				t.Errorf("%s was seen %d times", id, len(n))
+			}
+		}
+		checkResidue(t, r)
+		w.stop()
+	})
+}
+
+// A sweep by hand does the same, without a worker; and many are put back in turn.
+func TestSweepOfLostLists(t *testing.T) {
+	servers(t, func(t *testing.T, at queue.Connection) {
+		c, r, ctx := client(t, at), inspect(t, at), t.Context()
+		const jobs = 1100
+		for i := range jobs {
+			enqueueForeign(t, r, fmt.Sprint("job-", i), 60)
+		}
+		r.LTrim(ctx, "asynq:{interactive}:pending", 0, 49) // some stand
+		n := 0
+		if err := c.Sweep(ctx, []string{"interactive"}, false, func(queue.Leftover) { n++ }); err != nil || n != jobs-50 {
+			t.Errorf("found %d, %v", n, err)
+		}
+		if n := r.LLen(ctx, "asynq:{interactive}:pending").Val(); n != jobs {
+			t.Errorf("%d are pending", n)
+		}
+	})
+}
+
 // A12: a task that is deleted under its worker's hands stays deleted, whatever
 // the job still tells.
 func TestDeletedTaskStaysDeleted(t *testing.T) {

@@ -49,6 +49,7 @@ func needed(key string) [][]any {
 		{"del", key},
 		{"eval", "return 1", 1, key},
 		{"evalsha", strings.Repeat("0", 40), 1, key},
+		{"scan", 0, "match", key, "count", 1},
 		{"publish", eventsChannel(probeID), ""},
 		{"publish", cancelChannel, ""},
 	}

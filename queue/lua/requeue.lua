@@ -1,6 +1,7 @@
 -- Puts a task that nobody works on back to the head of its queue, if its state
 -- and its lease are as they were when that was found out. A worker that has it
--- extends the lease every few seconds, so what is alive is never taken.
+-- extends the lease every few seconds, so what is alive is never taken. The owner's
+-- mark was asked for before: on a Cluster it is on another node than the queue.
 --
 -- KEYS[1] asynq:{<queue>}:active
 -- KEYS[2] asynq:{<queue>}:lease
