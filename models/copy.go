@@ -28,7 +28,7 @@ func copyFiles(ctx context.Context, s *source, to string, progress func(step str
 			continue // it is written anew
 		}
 		target := filepath.Join(to, filepath.FromSlash(f.path))
-		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil { //nolint:gosec // models are no secret
+		if err := makeFolder(filepath.Dir(target)); err != nil {
 			return nil, err
 		}
 		sum, err := copyFile(ctx, s.root, f, target, func(n int) {
@@ -85,10 +85,32 @@ func writeSynced(name string, write func(f *os.File) error) error {
 	if err != nil {
 		return err
 	}
-	if err = write(f); err == nil {
+	if err = f.Chmod(0o644); err == nil { // whatever the umask
+		err = write(f)
+	}
+	if err == nil {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
+}
+
+// makeFolder makes a folder and those above it that everybody may read, whatever
+// the umask: the worker is seldom the user who imports.
+func makeFolder(dir string) error {
+	err := os.Mkdir(dir, 0o755) //nolint:gosec // models are no secret
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeFolder(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, 0o755) //nolint:gosec // as above
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err == nil {
+		err = os.Chmod(dir, 0o755) //nolint:gosec // as above
+	}
+	return err
 }
 
 // syncFolders sees the names in a folder and below onto the disk.

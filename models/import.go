@@ -69,7 +69,7 @@ func (c *Catalogue) Import(ctx context.Context, dir string, o ImportOptions) (_ 
 	if err != nil {
 		return nil, fmt.Errorf("import model: %w", err)
 	}
-	if err := os.MkdirAll(c.dir, 0o755); err != nil { //nolint:gosec // models are no secret
+	if err := makeFolder(c.dir); err != nil {
 		return nil, fmt.Errorf("import model: %w", err)
 	}
 	c.sweep()

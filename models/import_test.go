@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/imgus/worker/models"
 	"github.com/imgus/worker/models/onnxfile"
@@ -112,6 +113,34 @@ func TestImport(t *testing.T) {
 }
 
 // TestFailedImportLeavesNothing fails at every place where an import can.
+// Whoever imports, the worker's user can read it.
+func TestImportIsReadableToAll(t *testing.T) {
+	source, dir := copyModel(t, "sd1"), filepath.Join(t.TempDir(), "var", "models")
+	old := unix.Umask(0o077)
+	_, err := models.New(dir).Import(t.Context(), source, models.ImportOptions{Name: "mine"})
+	unix.Umask(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = filepath.WalkDir(filepath.Dir(dir), func(name string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		want := os.FileMode(0o644)
+		if d.IsDir() {
+			want = 0o755
+		}
+		if err == nil && info.Mode().Perm() != want {
+			t.Errorf("%s is %s", name, info.Mode())
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestFailedImportLeavesNothing(t *testing.T) {
 	why := errors.New("the reason")
 	ctx, cancel := context.WithCancelCause(t.Context())

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -155,6 +156,9 @@ func TestManifests(t *testing.T) {
 	// A process can forbid itself the network only by a call that @system-service does not allow.
 	if unit := string(readFile(t, deploy, "systemd/imgus-worker.service")); !regexp.MustCompile(`(?m)^SystemCallFilter=@system-service seccomp$`).MatchString(unit) {
 		t.Error("under the unit no engine could confine itself")
+	}
+	if unit := string(readFile(t, deploy, "systemd/imgus-worker.service")); !strings.Contains(unit, fmt.Sprintf("RestartPreventExitStatus=%d %d\n", exitUsage, exitConfig)) {
+		t.Error("the unit tries again what stays wrong, or not what may come back")
 	}
 	scaling := string(readFile(t, kubernetes, "scaling.yaml"))
 	if n := strings.Count(scaling, "listName:"); n != len(defaults.Queues) {

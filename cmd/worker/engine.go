@@ -163,8 +163,8 @@ func (a *app) openPool(ctx context.Context, c configs.Config, model string, log 
 		Grace: c.Engine.CancelGrace, StartTimeout: c.Engine.StartTimeout, Deadlines: deadlines(c.Engine),
 		MemoryLimit: int64(c.Engine.RecycleAbove), BadAfter: c.Engine.BadAfter,
 	})
-	if exit, ok := errors.AsType[*remote.ExitError](err); ok && exit.Status == exitConfig {
-		return nil, &exitError{status: exitConfig, err: err}
+	if exit, ok := errors.AsType[*remote.ExitError](err); ok && (exit.Status == exitConfig || exit.Status == exitUnavailable) {
+		return nil, &exitError{status: exit.Status, err: err}
 	}
 	return pool, err
 }

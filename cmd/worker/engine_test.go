@@ -18,6 +18,7 @@ import (
 
 	"github.com/imgus/worker/configs"
 	"github.com/imgus/worker/inference"
+	"github.com/imgus/worker/inference/onnx"
 	"github.com/imgus/worker/inference/remote"
 	"github.com/imgus/worker/internal/testservices"
 	"github.com/imgus/worker/job"
@@ -101,6 +102,17 @@ func TestEngineThatCannotStart(t *testing.T) {
 	_, err := a.openPool(t.Context(), c, "", slog.New(slog.DiscardHandler))
 	if err == nil || statusOf(err) != exitConfig || !strings.Contains(err.Error(), "ONNX Runtime") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A device that is away may come back: a supervisor shall try again.
+func TestStatusOfADevice(t *testing.T) {
+	for status, err := range map[int]error{
+		exitUnavailable: fmt.Errorf("%w: %w: cuda:0", onnx.ErrDevice, onnx.ErrDeviceAway), exitConfig: fmt.Errorf("%w: no provider", onnx.ErrDevice),
+	} {
+		if got := statusOf(err); got != status {
+			t.Errorf("%v ends with %d", err, got)
+		}
 	}
 }
 

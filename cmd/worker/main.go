@@ -112,7 +112,7 @@ func statusOf(err error) int {
 		}
 	}
 	switch {
-	case errors.Is(err, queue.ErrUnavailable), errors.Is(err, storage.ErrUnavailable):
+	case errors.Is(err, queue.ErrUnavailable), errors.Is(err, storage.ErrUnavailable), errors.Is(err, onnx.ErrDeviceAway):
 		return exitUnavailable
 	case errors.Is(err, onnx.ErrLibrary), errors.Is(err, onnx.ErrDevice), errors.Is(err, local.ErrClassifier), errors.Is(err, storage.ErrUnfit):
 		return exitConfig

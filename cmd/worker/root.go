@@ -23,7 +23,7 @@ See how it is configured:         worker config show
 Run the daemon:                   worker run --config worker.yaml
 
 Exit status: 0 done, 1 the work failed, 2 wrong usage or invalid job,
-69 a service is away, 78 wrong configuration.`,
+69 a service or a device is away, 78 wrong configuration.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          args(cobra.NoArgs),

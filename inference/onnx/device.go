@@ -67,7 +67,7 @@ func (d Device) addProvider(options *ort.SessionOptions, configured map[string]s
 		return fmt.Errorf("%w: %s: CUDA provider options: %w", ErrDevice, d, err)
 	}
 	if err := options.AppendExecutionProviderCUDA(cuda); err != nil {
-		return fmt.Errorf("%w: %s: start the CUDA provider: %w", ErrDevice, d, err)
+		return fmt.Errorf("%w: %w: %s: start the CUDA provider: %w", ErrDevice, ErrDeviceAway, d, err)
 	}
 	return nil
 }

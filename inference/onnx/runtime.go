@@ -20,6 +20,9 @@ var (
 	ErrLibrary = errors.New("the ONNX Runtime library cannot be loaded")
 	// ErrDevice: the device is not there or its provider cannot start.
 	ErrDevice = errors.New("the device cannot be used")
+	// ErrDeviceAway: its provider cannot start, and may later, for example when
+	// the driver is loaded. It is an ErrDevice too.
+	ErrDeviceAway = errors.New("it does not start")
 	// ErrOutOfMemory: the device has too little memory for the run.
 	ErrOutOfMemory = errors.New("the device is out of memory")
 	// ErrDeviceLost: the device, or this process's context on it, is broken for

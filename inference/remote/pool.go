@@ -113,8 +113,8 @@ var (
 )
 
 // Open starts a child for each device and waits until each is ready or will not
-// be soon: its device is bad, or the child says by its exit status, 78, that it
-// is wrongly configured. It is an error if none is ready: an *ExitError for each.
+// be soon: its device is bad, or the child says by its exit status that it is
+// wrongly configured, 78, or its device away, 69. It is an error if none is ready: an *ExitError for each.
 func Open(options Options) (*Pool, error) {
 	options, err := options.withDefaults()
 	if err != nil {

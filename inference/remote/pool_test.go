@@ -228,6 +228,13 @@ func TestDeviceThatCannotStart(t *testing.T) {
 	if !ok || exit.Device != "cuda:0" || exit.Status != 78 || !strings.Contains(exit.Text, "no such device") {
 		t.Fatalf("got %v", err)
 	}
+	// One that is away is for whoever starts the worker to try again, at once.
+	away := config
+	away.Away = true
+	_, err = remote.Open(options(t, func(o *remote.Options) { o.Devices, o.Config, o.BadAfter = []string{"cuda:0"}, away, 1<<30 }))
+	if exit, ok := errors.AsType[*remote.ExitError](err); !ok || exit.Status != 69 || !strings.Contains(exit.Text, "not loaded") {
+		t.Fatalf("got %v", err)
+	}
 
 	// Beside one that can, it is tried again and then bad; jobs go on.
 	pool := open(t, func(o *remote.Options) {

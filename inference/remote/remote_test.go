@@ -51,6 +51,9 @@ func child() int {
 	}
 	if err := c.Run(context.Background(), os.Stdin); err != nil {
 		fmt.Fprintln(os.Stderr, "worker:", err)
+		if errors.Is(err, errStubAway) {
+			return 69
+		}
 		return 78
 	}
 	return 0

@@ -29,6 +29,7 @@ type stub struct {
 
 	// While is a file; while it is there Device cannot start.
 	While  string `json:"while,omitempty"`
+	Away   bool   `json:"away,omitempty"` // and it is said to be away
 	Device string `json:"device,omitempty"`
 	// Never is a device that is never ready.
 	Never string `json:"never,omitempty"`
@@ -40,12 +41,18 @@ func (s *stub) open() error {
 		select {}
 	}
 	if _, err := os.Stat(s.While); err == nil && s.device == s.Device {
+		if s.Away {
+			return errStubAway
+		}
 		return errors.New("no such device")
 	}
 	return nil
 }
 
-var errStubBroken = errors.New("the context is corrupted")
+var (
+	errStubBroken = errors.New("the context is corrupted")
+	errStubAway   = errors.New("the driver is not loaded")
+)
 
 func (s *stub) Generate(ctx context.Context, r inference.Request) (*inference.Result, error) {
 	words := strings.Fields(*r.Job.Prompt)

@@ -178,9 +178,12 @@ func (s *supervisor) watch(ctx context.Context, p *process) {
 
 var errNoPulse = errors.New("no sign of life")
 
-// misconfigured is the exit status (EX_CONFIG of sysexits.h) of a child that
-// will not start as it is told to, however often it is tried.
-const misconfigured = 78
+// The exit statuses (of sysexits.h) of a child that will not start soon: as it is
+// told to, however often it is tried, and on a device that is away.
+const (
+	misconfigured = 78
+	deviceAway    = 69
+)
 
 // account says what becomes of a device whose child is gone, and returns how
 // long to wait before the next. A child that worked and then died is followed
@@ -213,7 +216,7 @@ func (s *supervisor) account(p *process, err error) (wait time.Duration, hopeles
 		s.log.Warn("engine ended; it is started again", "failures", failures, "wait", wait, "error", err)
 	}
 	exit, ok := errors.AsType[*ExitError](err)
-	return wait, failures >= s.pool.options.BadAfter || !ok || exit.Status == misconfigured
+	return wait, failures >= s.pool.options.BadAfter || !ok || exit.Status == misconfigured || exit.Status == deviceAway
 }
 
 // jobError is what a job is told whose child is gone.
