@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,8 +28,11 @@ func (a *app) benchCommand() *cobra.Command {
 		Short: "Measure how fast this machine makes pictures",
 		Long: `Measures latency and throughput of the configured devices, without queue or
 storage, and prints a row for each case: a model, a size and a number of images,
-written as in engine.warm_up. Without arguments it measures the demo model. With
---compare the rows stand beside those of an earlier run (the output of --json).
+written as in engine.warm_up. Without arguments it measures the demo model.
+
+With --compare each row says how it differs from an earlier run's (the output of
+--json). Only what measured the same is compared: the case, steps, scheduler,
+device, number of devices and provider; what is not is named, with the reason.
 
 Latency is of one job on an idle device; throughput is of as many jobs at once
 as there are devices. The first job of each case, which loads the model, is not
@@ -70,6 +72,7 @@ type measured struct {
 	Steps       int     `json:"steps"`
 	Scheduler   string  `json:"scheduler"`
 	Device      string  `json:"device"`
+	Devices     int     `json:"devices"`
 	Provider    string  `json:"provider"`
 	ONNXRuntime string  `json:"onnxruntime"`
 	Worker      string  `json:"worker"`
@@ -84,6 +87,9 @@ type measured struct {
 	ImagesPerMinute float64 `json:"images_per_minute"`
 	// Memory is what the devices' engines hold after the case, in bytes.
 	Memory int64 `json:"memory_bytes"`
+	// Change is since an earlier run; NotCompared says why there is none.
+	Change      *changes `json:"change,omitempty"`
+	NotCompared string   `json:"not_compared,omitempty"`
 }
 
 func (b *bench) run(ctx context.Context, cases []string) (err error) {
@@ -99,7 +105,7 @@ func (b *bench) run(ctx context.Context, cases []string) (err error) {
 			return usage("%w", err)
 		}
 	}
-	before, err := b.earlier()
+	before, err := readEarlier(b.compare)
 	if err != nil {
 		return err
 	}
@@ -115,47 +121,40 @@ func (b *bench) run(ctx context.Context, cases []string) (err error) {
 	if !b.app.json {
 		fmt.Fprintln(table, "case\tsteps\tload\tlatency\tleast\tmost\tstep\timages/min\tdevice\t")
 	}
+	var notes []string // what was not compared
 	for i, w := range parsed {
 		m, err := b.measure(ctx, cases[i], w)
 		if err != nil {
 			return fmt.Errorf("measure %s: %w", cases[i], err)
 		}
+		before.compare(&m)
 		if b.app.json {
 			if err := b.app.print(m); err != nil {
 				return err
 			}
 			continue
 		}
-		m.row(table, before)
+		m.row(table)
+		if m.NotCompared != "" {
+			notes = append(notes, fmt.Sprintf("%s: %s", m.Case, m.NotCompared))
+		}
 	}
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, left := range before.left() {
+		notes = append(notes, left+": only the earlier run has it")
+	}
+	for _, note := range notes {
+		fmt.Fprintln(b.app.stderr, "not compared:", note)
+	}
+	return nil
 }
 
 func (b *bench) open(ctx context.Context, c configs.Config) (err error) {
 	c.Log.Level = "error"
 	b.engine, err = b.app.startEngine(ctx, c, c.Engine.Isolate, "", slog.New(slog.DiscardHandler))
 	return err
-}
-
-// earlier reads the rows to compare with, by case.
-func (b *bench) earlier() (map[string]measured, error) {
-	if b.compare == "" {
-		return nil, nil //nolint:nilnil // there is nothing to compare with
-	}
-	file, err := os.Open(b.compare)
-	if err != nil {
-		return nil, usage("read earlier run: %w", err)
-	}
-	defer file.Close()
-	rows := map[string]measured{}
-	for dec := json.NewDecoder(file); dec.More(); {
-		var m measured
-		if err := dec.Decode(&m); err != nil {
-			return nil, usage("read earlier run: %w", err)
-		}
-		rows[m.Case] = m
-	}
-	return rows, nil
 }
 
 func (b *bench) measure(ctx context.Context, name string, w inference.WarmUp) (measured, error) {
@@ -166,7 +165,7 @@ func (b *bench) measure(ctx context.Context, name string, w inference.WarmUp) (m
 	p := first.Parameters
 	m := measured{
 		Case: name, Model: first.Model.Name, Width: p.Width, Height: p.Height, Images: p.Images, Steps: p.Steps, Scheduler: p.Scheduler,
-		Device: first.Engine.Device, Provider: first.Engine.Provider, ONNXRuntime: first.Engine.ONNXRuntime, Worker: first.Engine.Worker,
+		Device: first.Engine.Device, Devices: b.engine.Slots(), Provider: first.Engine.Provider, ONNXRuntime: first.Engine.ONNXRuntime, Worker: first.Engine.Worker,
 		Runs: b.runs, Load: first.Timings[job.StageLoad],
 	}
 	var latencies, steps []float64
@@ -245,19 +244,11 @@ func (b *bench) job(ctx context.Context, w inference.WarmUp, seed int) (*inferen
 }
 
 // row prints the figures, and how they have changed since an earlier run.
-func (m measured) row(table *tabwriter.Writer, before map[string]measured) {
+func (m measured) row(table *tabwriter.Writer) {
 	fmt.Fprintf(table, "%s\t%d\t%d ms\t%.0f ms\t%.0f ms\t%.0f ms\t%.1f ms\t%.1f\t%s\t\n", m.Case, m.Steps, m.Load, m.Median, m.Least, m.Most, m.Step, m.ImagesPerMinute, m.Device)
-	if old, ok := before[m.Case]; ok {
-		fmt.Fprintf(table, "change\t\t%s\t%s\t%s\t%s\t%s\t%s\t\t\n", change(float64(old.Load), float64(m.Load)), change(old.Median, m.Median), change(old.Least, m.Least),
-			change(old.Most, m.Most), change(old.Step, m.Step), change(old.ImagesPerMinute, m.ImagesPerMinute))
+	if m.Change != nil {
+		m.Change.row(table)
 	}
-}
-
-func change(before, now float64) string {
-	if before == 0 {
-		return "-"
-	}
-	return fmt.Sprintf("%+.1f %%", 100*(now/before-1))
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

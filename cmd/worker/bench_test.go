@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"math"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -30,4 +32,49 @@ func TestBench(t *testing.T) {
 	p.must(2, "bench", "sd1@64")
 	p.must(2, "bench", "--compare", "/nowhere")
 	p.must(1, "bench", "nothing")
+}
+
+// TestBenchCompare: only what measured the same is compared, and all else is
+// named.
+func TestBenchCompare(t *testing.T) {
+	p := newProgram(t, "IMGUS_MODELS_DIRECTORY="+testModels, "IMGUS_ENGINE_ISOLATE=false")
+	args := []string{"bench", "sd1@64x64", "--steps", "2", "--runs", "1"}
+	stdout, _ := p.must(0, append(args, "--json")...)
+	row := lines[measured](t, stdout)[0]
+	earlier := func(change func(*measured)) string {
+		old := row
+		change(&old)
+		data, err := json.Marshal(old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return writeFile(t, filepath.Join(t.TempDir(), "earlier.jsonl"), data)
+	}
+	for why, change := range map[string]func(*measured){
+		"steps 2, earlier 3":                       func(m *measured) { m.Steps = 3 },
+		"scheduler " + row.Scheduler:               func(m *measured) { m.Scheduler = "none" },
+		"device cpu, earlier cuda:0":               func(m *measured) { m.Device = "cuda:0" },
+		"devices 1, earlier 2":                     func(m *measured) { m.Devices = 2 },
+		"provider CPUExecutionProvider":            func(m *measured) { m.Provider = "CUDAExecutionProvider" },
+		"the earlier run has no such case":         func(m *measured) { m.Case = "sd1@64x64x1" },
+		"sd1@64x64x1: only the earlier run has it": func(m *measured) { m.Case = "sd1@64x64x1" },
+	} {
+		table, notes := p.must(0, append(args, "--compare", earlier(change))...)
+		if strings.Contains(table, "change") || !strings.Contains(notes, "not compared: sd1@64x64") || !strings.Contains(notes, why) {
+			t.Errorf("want %s\n%s%s", why, table, notes)
+		}
+	}
+	stdout, _ = p.must(0, append(args, "--json", "--compare", earlier(func(m *measured) { m.Steps = 3 }))...)
+	if got := lines[measured](t, stdout)[0]; got.Change != nil || got.NotCompared != "steps 2, earlier 3" {
+		t.Errorf("row is %+v", got)
+	}
+	stdout, notes := p.must(0, append(args, "--json", "--compare", earlier(func(m *measured) { m.Median, m.Load = 1, 0 }))...)
+	got := lines[measured](t, stdout)[0]
+	if got.Change == nil || got.Change.Median == nil || got.Change.Load != nil || got.NotCompared != "" || notes != "" {
+		t.Fatalf("row is %+v, notes are %s", got, notes)
+	}
+	if want := 100 * (got.Median - 1); math.Abs(*got.Change.Median-want) > 1e-6*want {
+		t.Errorf("%g ms after 1 ms are %g %% more", got.Median, *got.Change.Median)
+	}
+	p.must(2, "bench", "--compare", writeFile(t, filepath.Join(t.TempDir(), "empty.jsonl"), nil))
 }
