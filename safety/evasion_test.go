@@ -78,6 +78,42 @@ var evasions = map[string]func(r *rand.Rand, word string) string{
 		space := pick(r, " ", "  ", ".", "-", "_", " . ", "*", "\u00a0", "\u2003", ", ", "/")
 		return between(word, func() string { return space })
 	},
+	"signs": func(r *rand.Rand, word string) string {
+		return between(word, func() string { return pick(r, signs...) })
+	},
+	"signs and spaces": func(r *rand.Rand, word string) string {
+		sign := pick(r, signs...)
+		return between(word, func() string { return " " + sign + " " })
+	},
+	"a sign": func(r *rand.Rand, word string) string {
+		i := 1 + r.IntN(len(word)-1)
+		return word[:i] + pick(r, signs...) + word[i:]
+	},
+	"a letter between": func(r *rand.Rand, word string) string {
+		letter, space := pick(r, "x", "q", "z", "漢", "o", "ж"), pick(r, "", " ", "-")
+		return between(word, func() string { return space + letter + space })
+	},
+	"digits between": func(r *rand.Rand, word string) string {
+		space := pick(r, "", " ", "-")
+		return between(word, func() string { return space + pick(r, digits...) + space })
+	},
+	"digits at the ends": func(r *rand.Rand, word string) string {
+		for range 1 + r.IntN(3) {
+			if r.IntN(2) == 0 {
+				word = pick(r, digits...) + word
+			} else {
+				word += pick(r, digits...)
+			}
+		}
+		return word
+	},
+	"doubled": func(_ *rand.Rand, word string) string {
+		return each(word, func(c rune) string { return string(c) + string(c) })
+	},
+	"doubled twice": func(r *rand.Rand, word string) string {
+		i := r.IntN(len(word) - 1)
+		return word[:i+1] + word[i:i+2] + word[i+1:i+2] + word[i+2:]
+	},
 	"a hyphen": func(r *rand.Rand, word string) string {
 		i := 1 + r.IntN(len(word)-1)
 		return word[:i] + pick(r, "-", "_", ".", "'", "\u2010") + word[i:]
@@ -105,6 +141,11 @@ var evasions = map[string]func(r *rand.Rand, word string) string{
 		return fmt.Sprintf(pick(r, "(%s:1.2)%s", "(%s)%s", "[%s]%s", "((%s))%s", "%s(%s:0.9)", "(%s :1.1 )%s", `%s\%s`), word[:i], word[i:])
 	},
 }
+
+// signs may stand for letters, or between them.
+var signs = strings.Split("+ ! $ @ | ¢ € ¡ £ ¥ ❤ 👍 ☀ ★ 👍🏽 ➕ °", " ")
+
+var digits = strings.Split("0123456789", "")
 
 var homoglyphs = map[rune]string{
 	'a': "аαＡΑ𝒶ɑ", 'b': "ЬᏏвВΒ", 'c': "сϲⅽС", 'd': "ԁⅾᏧ", 'e': "еЕΕ℮ҽ", 'g': "ɡցԌ", 'h': "һНΗհ", 'i': "іΙІｉⅰ¡", 'k': "κКΚк", 'l': "ⅼӏІ∣",
@@ -180,8 +221,45 @@ func TestEvasions(t *testing.T) {
 	}
 }
 
-func TestInnocentPrompts(t *testing.T) {
+// What docs/safety.md says passes, and what it says is refused.
+func TestKnownToPass(t *testing.T) {
+	list := parse(t, words+"god\ngirl\nss\n")
+	for _, prompt := range []string{
+		"nudee", "nudegirl", "n u de", "nu/de", "n 12 u 12 d 12 e", "n x u y d z e", "edun", "nde", "pen is", "K-5, K-7, K-3", "good",
+	} {
+		if list.Refuses(prompt) {
+			t.Errorf("refused: %s", prompt)
+		}
+	}
+	for _, prompt := range []string{"1girl", "ss64"} {
+		if !list.Refuses(prompt) {
+			t.Errorf("passed: %s", prompt)
+		}
+	}
+}
+
+// What was once missed is found every time, not only in most frames.
+func TestSeparators(t *testing.T) {
 	list := parse(t, words)
+	for _, prompt := range []string{
+		"n+u+d+e", "n!u!d!e", "n$u$d$e", "n@u@d@e", "n|u|d|e", "n | u | d | e", "n+u!d$e", "n ! u + d @ e", "n! u! d! e!", "!n !u !d !e",
+		"n❤u❤d❤e", "n 👍 u 👍 d 👍 e", "n❤❤u👍d ❤ e", "nu❤de", "nu+de", "wow!nude", "cat|nude", "nude👍", "$|l|u|7", "n+u+d+3", "n|u|d|€",
+		"n x u x d x e", "x n x u x d x e x", "nxuxdxe", "n-x-u-x-d-x-e", "n漢u漢d漢e", "axsxs",
+		"n 1 u 1 d 1 e", "n1u1d1e", "n1u2d3e", "n1u2d3e4", "n-1-u-2-d-3-e", "n 1 u 1 d 1 3",
+		"nude2", "2nude", "!nude", "18nude18", "nud3!2", "$lut2", "2$lut", "5ex69", "school2 shooting3", "nude-2", "n-u-d-e2",
+		"nnuuddee", "nnuude", "nuudde", "nnuudd33", "n-n-u-u-d-d-e-e", "nnnuude", "aassss", "aasss", "ggorree",
+	} {
+		for _, frame := range []string{"%s", "a portrait of a %s, 8k", "(%s:1.2) b c"} {
+			if text := fmt.Sprintf(frame, prompt); !list.Refuses(text) {
+				t.Errorf("passed: %s", text)
+			}
+		}
+	}
+}
+
+func TestInnocentPrompts(t *testing.T) {
+	// Words that ordinary ones are close to: good, 4k 4k 4k, 2x 3x 4x, H2O.
+	list := parse(t, words+"god\nkkk\nxxx\nho\npenis\ntit\ncum\nhel\npee\n")
 	for line := range strings.Lines(innocent) {
 		if prompt := strings.TrimSpace(line); list.Refuses(prompt) {
 			t.Errorf("refused: %s", prompt)
@@ -220,4 +298,13 @@ cyberpunk street, neon, rain, reflections, by night --ar 16:9
 a slot machine, slat fence, slit lamp
 Dr. Assad, Nakedah? Nakajima, Pornic in France, Porno? no: Pomegranate
 [from:to:0.5] (a cat:0.9) in (a hat)
+a 4k, 8k, 16k picture, 4k 4k 4k, in 3d, 2b or not 2b, 2x 3x 4x zoom, 1990s, 80's, 1920x1080, f/1.8, 1/60 s, 4:3, 24mm x 36mm
+C++, C#, F# and g++ on a screen, a + b = c, x = y + 1, R|G|B, a|b|c, a+b+c, 3x3x3 cube, 2 x 4 x 5, 4 x 5 x 5 cm
+a! b! c!, 1! 2! 3!, wow! a pen! is it? yes!!! Yahoo! $5 & $10, 50% off, me@home, 10€, £5
+H2O, CO2, C6H12O6, H2SO4, mp3, mp4, S01E02, B2B, IEEE-P1363, G20, K-5, K-7, K-r and K-3 by Pentax, Kukuk, Route 66, Boeing 747, R2-D2, C-3PO, 7-11, 9/11 memorial, WW2, PS5, 5G
+❤ a 👍 b 👍 c ❤ d, love ❤ you, a sun☀flower, pizza🍕party, 🌊 sea 🌊 sky 🌊, ★★★★★, 5★ hotel, 20°C, a © b ® c ™
+good food, a good goddess, coffee and a tattoo, balloons, Mississippi, success, hello, bookkeeping, a bassoon, to assess, to possess
+a banana, papaya in the Sahara, a radar level, civic robot, kayak, savanna, vivid colors, canal, seven rotors, a 1 b 1 c 1 d
+masterpiece++, best quality+, (blurry)-, cat AND dog, trending on artstation, 1girl, solo, 2girls, 3boys, no. 1, v1.5, sdxl1.0
+item 1 a, item 2 s, item 3 b; a x b x c, 2 m x 3 m x 4 m; vitamin A, B1, B2, B6, B12; size S, M, L, XL, XXL; A4, A3 paper
 `

@@ -9,18 +9,25 @@ import (
 func (l *List) Refuses(text string) bool {
 	for _, reading := range readings(text) {
 		folded := fold(reading)
-		words := split(folded)
-		if l.hasPhrase(words) || l.hasPart(words) || l.hasExpression(folded) {
+		if l.hasWords(folded) || l.hasExpression(folded) {
+			return true
+		}
+		if held := held(folded); held != folded && l.hasWords(held) {
 			return true
 		}
 	}
 	return false
 }
 
+func (l *List) hasWords(folded string) bool {
+	words := split(folded)
+	return l.hasPhrase(words) || l.hasPart(words)
+}
+
 func (l *List) hasPhrase(words []word) bool {
 	for i := range words {
 		for _, u := range units(words[i:], l.longest) {
-			for _, t := range trims(u.runes) {
+			for _, t := range forms(u.runes) {
 				for _, p := range l.phrases[key(t)] {
 					if spells(t, p[0]) && l.continues(words[i+u.pieces:], p[1:]) {
 						return true
@@ -41,7 +48,7 @@ func (l *List) continues(words []word, rest phrase) bool {
 		return false
 	}
 	for _, u := range units(words, l.longest) {
-		for _, t := range trims(u.runes) {
+		for _, t := range forms(u.runes) {
 			if spells(t, rest[0]) && l.continues(words[u.pieces:], rest[1:]) {
 				return true
 			}

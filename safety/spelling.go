@@ -38,7 +38,7 @@ var families = func() map[rune]rune {
 // key is what all spellings of a word have in common: it finds the entries that
 // may match.
 func key(word []rune) string {
-	var out []rune
+	out := make([]rune, 0, len(word))
 	for _, r := range word {
 		if f, ok := families[r]; ok {
 			r = f
@@ -51,12 +51,14 @@ func key(word []rune) string {
 }
 
 // stretched is how often in a row a character must stand to count as drawn out
-// (nuuude): twice is how words are spelt.
+// (nuuude). Twice is how words are spelt, so that good is not god, unless two
+// characters are (nnuude).
 const stretched = 3
 
 // spells reports whether text is a spelling of the word.
 func spells(text, word []rune) bool {
 	letters, substituted := false, false
+	drawn, doubled := 0, 0
 	for len(text) > 0 {
 		r, n := text[0], 1
 		for n < len(text) && text[n] == r {
@@ -69,11 +71,16 @@ func spells(text, word []rune) bool {
 			substituted = substituted || word[matched] != r
 			matched++
 		}
-		if matched == 0 || matched < n && n < stretched {
+		switch {
+		case matched == 0:
 			return false
+		case matched < n && n < stretched:
+			doubled++
+		case matched < n:
+			drawn++
 		}
 		word = word[matched:]
 	}
 	// A number is a number: 455 is no word.
-	return len(word) == 0 && (letters || !substituted)
+	return len(word) == 0 && (letters || !substituted) && (doubled != 1 || drawn > 0)
 }

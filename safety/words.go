@@ -21,6 +21,17 @@ func (w word) letter() bool {
 
 const glue = "-_.'’*~^`·•‐‑‒–—"
 
+// held gives a folded text with signs, emoji among them, as marks that hold a
+// word together (n+u+d+e), not as letters.
+func held(folded string) string {
+	return strings.Map(func(r rune) rune {
+		if symbols[r] || unicode.IsSymbol(r) {
+			return '-'
+		}
+		return r
+	}, folded)
+}
+
 // split splits a folded text into words: letters, digits, and symbols that stand
 // in for letters. An emoji is a word of its own.
 func split(folded string) []word {
@@ -82,16 +93,73 @@ func units(words []word, longest int) []unit {
 	return all
 }
 
-// trims gives a unit with and without the symbols at its ends, which may be
-// letters ($lut) or marks (slut!).
-func trims(runes []rune) [][]rune {
-	isSymbol := func(r rune) bool { return symbols[r] }
-	text := string(runes)
-	all := [][]rune{runes}
-	for _, t := range []string{strings.TrimRightFunc(text, isSymbol), strings.TrimLeftFunc(text, isSymbol), strings.TrimFunc(text, isSymbol)} {
-		if t != "" && t != text {
-			all = append(all, []rune(t))
+// forms are what a unit may be meant as: with and without the signs and the
+// digits at its ends, which may be letters ($lut) or not (slut!, slut2), and
+// without what stands between its letters (sxlxuxt).
+func forms(runes []rune) [][]rune {
+	last := len(runes) - 1
+	lefts := ends(runes, func(i int) rune { return runes[i] })
+	rights := ends(runes, func(i int) rune { return runes[last-i] })
+	all := make([][]rune, 0, 2*len(lefts)*len(rights))
+	for _, left := range lefts {
+		for _, right := range rights {
+			if left+right > last {
+				continue
+			}
+			form := runes[left : len(runes)-right]
+			all = append(all, form)
+			if letters := apart(form); letters != nil {
+				all = append(all, letters)
+			}
 		}
 	}
 	return all
+}
+
+// ends are how many characters may be cut from an end: none, the signs or the
+// digits that are outermost, all signs and digits.
+func ends(runes []rune, at func(int) rune) []int {
+	outer, all := 0, 0
+	for all < len(runes) && (symbols[at(all)] || unicode.IsDigit(at(all))) {
+		if outer == all && unicode.IsDigit(at(all)) == unicode.IsDigit(at(0)) {
+			outer++
+		}
+		all++
+	}
+	if all == 0 || all == len(runes) { // nothing to cut, or nothing would be left
+		return whole
+	}
+	return slices.Compact([]int{0, outer, all})
+}
+
+var whole = []int{0}
+
+// apart gives every other character if between them stands the same each time,
+// or between letters a digit each time, twice at least. One letter again and
+// again is no word so: Kukuk, K-5, K-7, K-3.
+func apart(runes []rune) []rune {
+	if len(runes) < 2*spaced-1 {
+		return nil
+	}
+	same, digits, several := true, true, false
+	for i, r := range runes {
+		if i%2 == 0 {
+			digits = digits && unicode.IsLetter(r)
+			several = several || r != runes[0]
+		} else {
+			digits = digits && unicode.IsDigit(r)
+			same = same && r == runes[1]
+		}
+		if !same && !digits {
+			return nil
+		}
+	}
+	if !several {
+		return nil
+	}
+	letters := make([]rune, 0, len(runes)/2+1)
+	for i := 0; i < len(runes); i += 2 {
+		letters = append(letters, runes[i])
+	}
+	return letters
 }
