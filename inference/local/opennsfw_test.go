@@ -47,7 +47,7 @@ func TestScoresEqualThePackages(t *testing.T) {
 		t.Fatalf("%d scores, %v", len(want), err)
 	}
 	e := withClassifier(t, testservices.OpenNSFW(t))
-	largest := 0.0
+	largest, jpegs := 0.0, 0
 	for name, score := range want {
 		picture, err := os.ReadFile(filepath.Join("../..", name))
 		if err != nil {
@@ -57,15 +57,20 @@ func TestScoresEqualThePackages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		difference, tolerance := math.Abs(c.Scores["nsfw"]-score), 1e-3
+		difference, tolerance := math.Abs(c.Scores["nsfw"]-score), 1e-4
 		if filepath.Ext(name) == ".jpg" {
-			tolerance = 0.05 // decoded values differ by one here and there, see imaging
-		} else {
-			largest = max(largest, difference)
+			// Decoded values differ by one here and there, see imaging. What docs/safety.md
+			// says of it, to its two digits; these are of the worst of its 200.
+			difference, tolerance = math.Round(100*difference)/100, 0.05
+			jpegs++
 		}
+		largest = max(largest, difference)
 		if difference > tolerance || math.Abs(c.Scores["sfw"]+c.Scores["nsfw"]-1) > 1e-5 {
 			t.Errorf("%s: %v, the package says %v", name, c.Scores, score)
 		}
+	}
+	if jpegs < 9 {
+		t.Errorf("%d of them are JPEG", jpegs)
 	}
 	t.Logf("the largest difference of %d is %.1e", len(want), largest)
 }
