@@ -189,6 +189,11 @@ func (d *doctor) privacy(context.Context) {
 	default:
 		d.ok("privacy", "a subject's jobs can be found again, and receipts of erasure are signed")
 	}
+	if d.config.Retention.Results == 0 {
+		d.warn("retention", "pictures and their records are kept for ever", "set retention.results to what users were promised (docs/rights.md, Retention), if nothing else deletes them")
+	} else {
+		d.ok("retention", "pictures are kept for %s", d.config.Retention.Results)
+	}
 }
 
 // http tries the address of metrics and health.

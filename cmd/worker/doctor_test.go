@@ -46,7 +46,7 @@ func TestDoctor(t *testing.T) {
 		}
 	}
 	found := s.findings(0)
-	for _, check := range []string{"config", "redis", "clock", "workers", "storage", "onnxruntime", "provider", "device", "model", "disk", "seal", "privacy", "safety", "http"} {
+	for _, check := range []string{"config", "redis", "clock", "workers", "storage", "onnxruntime", "provider", "device", "model", "disk", "seal", "privacy", "retention", "safety", "http"} {
 		if got := verdicts(found, check); len(got) == 0 || slices.Contains(got, bad) {
 			t.Errorf("%s is %v", check, got)
 		}
