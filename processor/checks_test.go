@@ -77,6 +77,33 @@ func TestAdjust(t *testing.T) {
 	}
 }
 
+// At level debug the log tells the beginning of a job and each of its stages,
+// once, and nothing of its content.
+func TestStagesAreLogged(t *testing.T) {
+	var log strings.Builder
+	f := newFixture(t, processor.Recorder{})
+	f.Processor = processor.New(processor.Options{
+		Bucket: f.bucket, Engine: f.engine, Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	f.engine.generate = func(context.Context) error {
+		for step := range 3 {
+			f.engine.seen.Progress(job.Progress{Stage: job.StageDenoise, Step: step})
+		}
+		return nil
+	}
+	if _, err := f.Process(t.Context(), text("told"), first("t"), ignore); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`msg="job begins" job_id=told attempt=1 kind=text-to-image model=`, "stage=fetch", "stage=denoise", "stage=store"} {
+		if strings.Count(log.String(), want) != 1 {
+			t.Errorf("%s is not there once in %s", want, log.String())
+		}
+	}
+	if strings.Contains(log.String(), "secret") {
+		t.Error(log.String())
+	}
+}
+
 // What the checks found stands in the record, of jobs that are done and of those
 // that are refused.
 func TestChecks(t *testing.T) {

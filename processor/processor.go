@@ -102,7 +102,7 @@ func (p *Processor) Process(ctx context.Context, j *job.Job, a job.Attempt, repo
 		return job.Outcome{}, err
 	}
 	if err == nil {
-		record, err = p.attempt(ctx, j, a, report)
+		record, err = p.attempt(ctx, j, a, p.telling(ctx, j, a, report))
 	}
 	if err == nil {
 		return p.finish(ctx, j, record, []string{"buffers"})
@@ -230,6 +230,20 @@ func (p *Processor) attempt(ctx context.Context, j *job.Job, a job.Attempt, repo
 		p.withdraw(ctx, j.ID, a)
 	}
 	return winner, nil
+}
+
+// telling logs, at level debug, that the job begins and each stage that it comes
+// to.
+func (p *Processor) telling(ctx context.Context, j *job.Job, a job.Attempt, report func(job.Progress)) func(job.Progress) {
+	log := p.log.With("job_id", j.ID, "attempt", a.Number)
+	log.DebugContext(ctx, "job begins", "kind", j.Kind, "model", j.Model)
+	var last atomic.Value
+	return func(now job.Progress) {
+		if last.Swap(now.Stage) != now.Stage {
+			log.DebugContext(ctx, "job comes to a stage", "stage", now.Stage)
+		}
+		report(now)
+	}
 }
 
 // Verify looks at each of a job's images. The error is a *job.Error.

@@ -23,10 +23,10 @@ fi
 
 "$tools/bin/hadolint" Dockerfile
 "$compose" deploy/compose.yaml >/dev/null
-# KEDA's and kustomize's own kinds have no schema here.
+# The kinds of KEDA, kustomize and the Prometheus Operator have no schema here.
 resources=()
 for file in deploy/kubernetes/*.yaml; do
-    case ${file##*/} in kustomization.yaml | worker.yaml | scaling.yaml) ;; *) resources+=("$file") ;; esac
+    case ${file##*/} in kustomization.yaml | worker.yaml | scaling.yaml | podmonitor.yaml) ;; *) resources+=("$file") ;; esac
 done
 "$tools/bin/python" -m kubernetes_validate --quiet --strict -k 1.33.0 "${resources[@]}"
 if command -v systemd-analyze >/dev/null; then

@@ -117,6 +117,76 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
+// What has the workers scraped gives them the name of a job by which the alerts
+// know them, and the port of their metrics.
+func TestScraping(t *testing.T) {
+	named := regexp.MustCompile(`up\{job=~"([^"]+)"\}`).FindSubmatch(read(t, "deploy", "prometheus", "alerts.yaml"))
+	if named == nil {
+		t.Fatal("no alert goes by the name of the job")
+	}
+	jobs := regexp.MustCompile("^(?:" + string(named[1]) + ")$")
+	var scrape struct {
+		Configs []struct {
+			Name    string                       `yaml:"job_name"`
+			Targets []struct{ Targets []string } `yaml:"static_configs"`
+		} `yaml:"scrape_configs"`
+	}
+	if err := yaml.Unmarshal(read(t, "deploy", "prometheus", "scrape.yaml"), &scrape); err != nil {
+		t.Fatal(err)
+	}
+	if len(scrape.Configs) != 1 || !jobs.MatchString(scrape.Configs[0].Name) || len(scrape.Configs[0].Targets) == 0 {
+		t.Errorf("it scrapes %+v", scrape)
+	}
+	var deployment struct {
+		Spec struct {
+			Template struct {
+				Metadata struct{ Labels map[string]string }
+				Spec     struct {
+					Containers []struct{ Ports []struct{ Name string } }
+				}
+			}
+		}
+	}
+	var monitor struct {
+		Metadata struct{ Namespace string }
+		Spec     struct {
+			JobLabel string `yaml:"jobLabel"`
+			Selector struct {
+				Labels map[string]string `yaml:"matchLabels"`
+			}
+			Endpoints []struct{ Port string } `yaml:"podMetricsEndpoints"`
+		}
+	}
+	var kustomization struct {
+		Namespace string
+		Resources []string
+	}
+	for file, into := range map[string]any{"deployment.yaml": &deployment, "podmonitor.yaml": &monitor, "kustomization.yaml": &kustomization} {
+		// They have more than what is looked at here.
+		if err := yaml.Unmarshal(read(t, "deploy", "kubernetes", file), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pod := deployment.Spec.Template
+	if job := pod.Metadata.Labels[monitor.Spec.JobLabel]; !jobs.MatchString(job) {
+		t.Errorf("the operator calls the job %q", job)
+	}
+	if len(monitor.Spec.Selector.Labels) == 0 || monitor.Metadata.Namespace != kustomization.Namespace {
+		t.Errorf("it selects %+v in %s", monitor.Spec.Selector.Labels, monitor.Metadata.Namespace)
+	}
+	for label, value := range monitor.Spec.Selector.Labels {
+		if pod.Metadata.Labels[label] != value {
+			t.Errorf("no pod has %s=%s", label, value)
+		}
+	}
+	if at := monitor.Spec.Endpoints; len(at) != 1 || at[0].Port != pod.Spec.Containers[0].Ports[0].Name {
+		t.Errorf("it asks %+v", at)
+	}
+	if slices.Contains(kustomization.Resources, "podmonitor.yaml") {
+		t.Error("a cluster without the operator would refuse the kind")
+	}
+}
+
 func TestDashboard(t *testing.T) {
 	m := full(t)
 	has := families(t, m)
