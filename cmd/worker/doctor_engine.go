@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/imgus/worker/inference"
+	"github.com/imgus/worker/inference/onnx"
 	"github.com/imgus/worker/inference/remote"
 	"github.com/imgus/worker/job"
 	"github.com/imgus/worker/models"
@@ -41,8 +42,7 @@ func (d *doctor) engine(ctx context.Context) {
 	for _, device := range found {
 		switch {
 		case device.Error != "" && (c.Devices.Auto() || slices.Contains(configured, device.Device)):
-			d.fail("device", fmt.Errorf("%s %s: %s", device.Device, device.Name, device.Error),
-				"is the driver new enough for this build of ONNX Runtime, and is the library the one for CUDA? the provider lines above name what it misses")
+			d.unusable(device, library)
 		case device.Error == "" && !slices.Contains(configured, device.Device):
 			d.ok("device", "%s %s is there and not configured", device.Device, device.Name)
 		}
@@ -50,6 +50,15 @@ func (d *doctor) engine(ctx context.Context) {
 	for _, device := range configured {
 		d.device(ctx, device, library)
 	}
+}
+
+// unusable tells of a GPU that is there and cannot start.
+func (d *doctor) unusable(device remote.Device, library string) {
+	do := "is the driver new enough for this build of ONNX Runtime? the provider lines above name what it misses; docs/gpu.md"
+	if strings.Contains(device.Error, onnx.ErrNoCUDA.Error()) {
+		do = library + " is the library for the processor: set engine.library to the path that scripts/onnxruntime.sh cuda13 prints"
+	}
+	d.fail("device", fmt.Errorf("%s %s: %s", device.Device, device.Name, device.Error), do)
 }
 
 // device draws a small picture, as the worker would: in a process of its own.

@@ -105,6 +105,32 @@ func TestEngineThatCannotStart(t *testing.T) {
 	}
 }
 
+// A GPU that is there and cannot be used is no secret: the log and the doctor say
+// what is wrong.
+func TestGPUThatIsNotUsed(t *testing.T) {
+	gpu := remote.Device{Device: "cuda:0", Provider: "CUDAExecutionProvider", Name: "NVIDIA L4", Error: "the device cannot be used: cuda:0: " + onnx.ErrNoCUDA.Error()}
+	cpu := remote.Device{Device: "cpu", Provider: "CPUExecutionProvider"}
+	var log buffer
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	if got := usable([]remote.Device{cpu}, "lib.so", logger); !slices.Equal(got, []string{"cpu"}) || log.String() != "" {
+		t.Errorf("without a GPU: %v, %s", got, log.String())
+	}
+	if got := usable([]remote.Device{cpu, gpu}, "lib.so", logger); !slices.Equal(got, []string{"cpu"}) || !strings.Contains(log.String(), "working on the processor") || !strings.Contains(log.String(), "library=lib.so") {
+		t.Errorf("with a GPU: %v, %s", got, log.String())
+	}
+	working := remote.Device{Device: "cuda:1", Provider: "CUDAExecutionProvider"}
+	log = buffer{}
+	if got := usable([]remote.Device{cpu, gpu, working}, "lib.so", logger); !slices.Equal(got, []string{"cuda:1"}) || strings.Contains(log.String(), "processor") {
+		t.Errorf("with two: %v, %s", got, log.String())
+	}
+	var out buffer
+	d := &doctor{app: &app{stdout: &out, json: true}}
+	d.unusable(gpu, "lib.so")
+	if found := lines[finding](t, out.String()); d.status == 0 || len(found) != 1 || !strings.Contains(found[0].Remedy, "lib.so is the library for the processor") {
+		t.Errorf("the doctor: %+v", found)
+	}
+}
+
 // A device that is away may come back: a supervisor shall try again.
 func TestStatusOfADevice(t *testing.T) {
 	for status, err := range map[int]error{

@@ -24,6 +24,12 @@ func (a *app) isolatedDevices(ctx context.Context, configured configs.Devices, l
 	if err != nil {
 		log.Warn("the devices cannot be listed; using the processor", "error", err)
 	}
+	return usable(found, library, log)
+}
+
+// usable are the GPUs that work, else the processor. That a GPU is there and is
+// not used may be a fault of the installation, and is never silent.
+func usable(found []remote.Device, library string, log *slog.Logger) []string {
 	var gpus []string
 	for _, d := range found {
 		switch {
@@ -34,10 +40,13 @@ func (a *app) isolatedDevices(ctx context.Context, configured configs.Devices, l
 			gpus = append(gpus, d.Device)
 		}
 	}
-	if len(gpus) == 0 {
-		return []string{string(onnx.CPU)}
+	if len(gpus) > 0 {
+		return gpus
 	}
-	return gpus
+	if idle := len(found) - 1; idle > 0 {
+		log.Warn("there is a GPU and none can be used; working on the processor, far slower", "gpus", idle, "library", library, "remedy", "worker doctor, docs/gpu.md")
+	}
+	return []string{string(onnx.CPU)}
 }
 
 // maxGPUs bounds the search for GPUs.
@@ -82,8 +91,10 @@ func (a *app) probe(library string) error {
 func gpus() (shown int, facts func(n int) nvml.Facts, done func()) {
 	driver, err := nvml.Open()
 	if err != nil {
-		files, _ := filepath.Glob("/proc/driver/nvidia/gpus/*") // the pattern is good
-		return len(files), func(int) nvml.Facts { return nvml.Facts{} }, func() {}
+		// As many as the driver lists, or as there are device files in a container.
+		files, _ := filepath.Glob("/proc/driver/nvidia/gpus/*") // the patterns are good
+		nodes, _ := filepath.Glob("/dev/nvidia[0-9]*")
+		return max(len(files), len(nodes)), func(int) nvml.Facts { return nvml.Facts{} }, func() {}
 	}
 	shown, _ = driver.Count() // 0 where it cannot count
 	visible := nvml.VisibleFrom(os.LookupEnv)

@@ -60,7 +60,7 @@ func (d Device) addProvider(options *ort.SessionOptions, configured map[string]s
 	}
 	cuda, err := ort.NewCUDAProviderOptions()
 	if err != nil {
-		return fmt.Errorf("%w: %s: the ONNX Runtime library has no CUDA provider, install its GPU build: %w", ErrDevice, d, err)
+		return fmt.Errorf("%w: %s: %w: %w", ErrDevice, d, ErrNoCUDA, err)
 	}
 	defer cuda.Destroy() //nolint:errcheck // frees memory, and cannot fail in a way that matters
 	if err := cuda.Update(d.cudaOptions(configured)); err != nil {

@@ -87,7 +87,7 @@ func TestCUDADoesNotFallBack(t *testing.T) {
 	}
 	rt := open(t)
 	o := onnx.Options{Device: "cuda:0"}
-	if err := onnx.CheckDevice(o); !errors.Is(err, onnx.ErrDevice) {
+	if err := onnx.CheckDevice(o); !errors.Is(err, onnx.ErrDevice) || !errors.Is(err, onnx.ErrNoCUDA) || errors.Is(err, onnx.ErrDeviceAway) {
 		t.Errorf("check: %v", err)
 	}
 	if _, err := rt.Load(onnx.Source{Path: filepath.Join(testModels, "sd1/vae_decoder/model.onnx")}, o, nil); !errors.Is(err, onnx.ErrDevice) {

@@ -20,6 +20,8 @@ var (
 	ErrLibrary = errors.New("the ONNX Runtime library cannot be loaded")
 	// ErrDevice: the device is not there or its provider cannot start.
 	ErrDevice = errors.New("the device cannot be used")
+	// ErrNoCUDA: the library is the one for the processor. It is an ErrDevice too.
+	ErrNoCUDA = errors.New("the ONNX Runtime library has no CUDA provider, install its GPU build")
 	// ErrDeviceAway: its provider cannot start, and may later, for example when
 	// the driver is loaded. It is an ErrDevice too.
 	ErrDeviceAway = errors.New("it does not start")
