@@ -73,7 +73,7 @@ func TestWritesThatLandLate(t *testing.T) {
 					p := processor.New(processor.Options{Bucket: bucket, Engine: &engine{}, Log: slog.New(slog.DiscardHandler)})
 					outcome, err := p.Process(ctx, text("a"), first("t1"), ignore)
 					time.Sleep(2 * time.Hour)
-					if cause == job.ErrCancelled && (err != nil || !outcome.State.Final()) || err != nil && !errors.Is(err, cause) {
+					if errors.Is(cause, job.ErrCancelled) && (err != nil || !outcome.State.Final()) || err != nil && !errors.Is(err, cause) {
 						t.Errorf("outcome is %+v, %v", outcome, err)
 					}
 					data, err := memory.Get(t.Context(), record, storage.MaxRecord)

@@ -131,7 +131,7 @@ func (c *Consumer) try(work context.Context, d *delivery) verdict {
 	switch {
 	case shut || errors.Is(err, seal.ErrNoKey):
 		// Also one that was cancelled: who cannot read it cannot delete its photo.
-		c.keyless(d.id, err)
+		c.keyless(work, d.id, err)
 		return verdict{action: park, waits: WaitsForKey, counted: shut}
 	case err != nil:
 		return verdict{action: refuse, reason: job.AsError(err), counted: true}
@@ -149,14 +149,14 @@ func (c *Consumer) try(work context.Context, d *delivery) verdict {
 }
 
 // keyless says that a job waits for its key, now and then: it may be one of many.
-func (c *Consumer) keyless(id string, err error) {
+func (c *Consumer) keyless(ctx context.Context, id string, err error) {
 	const every = 10 * time.Second
 	level := slog.LevelDebug
 	if last, now := c.saidKeyless.Load(), time.Now(); now.Sub(time.Unix(last, 0)) > every {
 		c.saidKeyless.Store(now.Unix())
 		level = slog.LevelWarn
 	}
-	c.log.Log(context.Background(), level, "a job waits for its key (see seal.directory)", "job_id", id, "error", err)
+	c.log.Log(ctx, level, "a job waits for its key (see seal.directory)", "job_id", id, "error", err)
 }
 
 // read opens and decodes the payload. The job has the task's id in any case, and

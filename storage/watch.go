@@ -39,16 +39,20 @@ type Watched struct {
 	doubt  chan struct{}
 
 	mu      sync.Mutex
-	away    error // why, nil while it is there
-	closed  error // why nothing can be put, nil while it can
-	unasked bool  // a put has failed, and nobody has tried another since
+	away    trouble
+	closed  trouble // nothing can be put
+	unasked bool    // a put has failed, and nobody has tried another since
 }
 
 var _ Bucket = (*Watched)(nil)
 
 // Watch makes a bucket watched. Await comes first, then Run.
 func Watch(b Bucket, o WatchOptions) *Watched {
-	return &Watched{bucket: b, opts: o, doubt: make(chan struct{}, 1)}
+	return &Watched{
+		bucket: b, opts: o, doubt: make(chan struct{}, 1),
+		away:   trouble{begins: "the storage is away; waiting for it", ends: "the storage is back"},
+		closed: trouble{begins: "the storage takes no objects, full or forbidden; waiting for it", ends: "the storage takes objects again"},
+	}
 }
 
 // Away says why the storage cannot be used, or nothing put into it; nil while it
@@ -56,10 +60,7 @@ func Watch(b Bucket, o WatchOptions) *Watched {
 func (w *Watched) Away() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.away != nil {
-		return w.away
-	}
-	return w.closed
+	return w.troubled()
 }
 
 // Await waits until the storage answers, or ctx ends. A storage that answers but
@@ -71,7 +72,7 @@ func (w *Watched) Await(ctx context.Context) error {
 		if err != nil && !errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
 			unfit, err = err, nil
 		}
-		return w.noteAway(ctx, err)
+		return w.note(ctx, &w.away, err)
 	})
 	return unfit
 }
@@ -93,11 +94,11 @@ func (w *Watched) Run(ctx context.Context) {
 func (w *Watched) look(ctx context.Context) error {
 	within, cancel := context.WithTimeout(ctx, answering)
 	defer cancel()
-	if err := w.noteAway(ctx, missing(within, w.bucket, ProbeKey())); err != nil {
+	if err := w.note(ctx, &w.away, missing(within, w.bucket, ProbeKey())); err != nil {
 		return err
 	}
 	w.mu.Lock()
-	unasked := w.unasked || w.closed != nil
+	unasked := w.unasked || w.closed.err != nil
 	w.unasked = false
 	w.mu.Unlock()
 	if !unasked {
@@ -108,7 +109,7 @@ func (w *Watched) look(ctx context.Context) error {
 	if err == nil {
 		_ = w.bucket.Delete(ctx, key) // else the next sweep does
 	}
-	return w.noteClosed(ctx, err)
+	return w.note(ctx, &w.closed, err)
 }
 
 // ask asks until there is no error, or ctx ends.
@@ -128,36 +129,41 @@ func (w *Watched) ask(ctx context.Context, question func(context.Context) error)
 	}
 }
 
-// noteAway says once that the storage is away, and once that it is back.
-func (w *Watched) noteAway(ctx context.Context, err error) error {
-	return w.note(ctx, &w.away, err, "the storage is away; waiting for it", "the storage is back")
+// trouble is what the storage has or has not, and what is said once when that
+// begins and when it ends.
+type trouble struct {
+	err          error // nil while there is none
+	begins, ends string
 }
 
-// noteClosed says once that the storage takes nothing, and once that it does.
-func (w *Watched) noteClosed(ctx context.Context, err error) error {
-	return w.note(ctx, &w.closed, err, "the storage takes no objects, full or forbidden; waiting for it", "the storage takes objects again")
-}
-
-// note gives the error back.
-func (w *Watched) note(ctx context.Context, state *error, err error, gone, back string) error {
+// note takes in an answer, and gives the error back.
+func (w *Watched) note(ctx context.Context, t *trouble, err error) error {
 	if errors.Is(context.Cause(ctx), context.Canceled) {
 		return err // nobody waits for an answer any more
 	}
 	w.mu.Lock()
-	before, news := w.away != nil || w.closed != nil, (*state == nil) != (err == nil)
-	*state = err
-	after := w.away != nil || w.closed != nil
+	before, news := w.troubled() != nil, (t.err == nil) != (err == nil)
+	t.err = err
+	after := w.troubled() != nil
 	w.mu.Unlock()
 	if news && err != nil {
-		w.opts.Log.Warn(gone, "error", err)
+		w.opts.Log.Warn(t.begins, "error", err)
 	}
 	if news && err == nil {
-		w.opts.Log.Info(back)
+		w.opts.Log.Info(t.ends)
 	}
 	if before != after && w.opts.Outage != nil {
 		w.opts.Outage(after)
 	}
 	return err
+}
+
+// troubled needs the lock.
+func (w *Watched) troubled() error {
+	if w.away.err != nil {
+		return w.away.err
+	}
+	return w.closed.err
 }
 
 // doubtful reports whether an operation's error may be the storage's own.
@@ -168,7 +174,7 @@ func doubtful(err error) bool {
 // do runs an operation unless the storage is away.
 func (w *Watched) do(operation func() error) error {
 	w.mu.Lock()
-	away := w.away != nil
+	away := w.away.err != nil
 	w.mu.Unlock()
 	if away {
 		return fmt.Errorf("%w: it was away a moment ago and is not asked yet", ErrUnavailable)
@@ -186,7 +192,7 @@ func (w *Watched) do(operation func() error) error {
 // put is do for what puts an object.
 func (w *Watched) put(operation func() error) error {
 	w.mu.Lock()
-	closed := w.closed != nil
+	closed := w.closed.err != nil
 	w.mu.Unlock()
 	if closed {
 		return fmt.Errorf("%w: it took nothing a moment ago and is not asked yet", ErrUnavailable)
