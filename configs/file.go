@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
@@ -36,7 +35,7 @@ func (l layer) set(name, source string, value any) {
 // lower-cases names, skips unknown ones and converts whatever it can. It reports
 // whether the file can be read as YAML at all.
 func (s schema) readFile(path string, p *Problems) (l layer, ok bool) {
-	r := fileReader{schema: s, name: filepath.Base(path), layer: newLayer(), problems: p, secrets: secretFiles{}}
+	r := fileReader{schema: s, name: path, layer: newLayer(), problems: p, secrets: secretFiles{}}
 	data, err := readBounded(path)
 	if err != nil {
 		p.add("config", path, "%v", err)

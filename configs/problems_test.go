@@ -227,7 +227,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 		[]string{"IMGUS_NONSENSE=1", "IMGUS_ENGINE_THREADS=-1", "IMGUS_STORAGE_KIND=directory"}, configs.NeedStorage)
 	var names []string
 	for _, p := range got {
-		names = append(names, p.Key+"@"+p.Source)
+		names = append(names, p.Key+"@"+p.Source[strings.LastIndexByte(p.Source, '/')+1:])
 	}
 	want := "logs@c.yaml:1 job.timeout@c.yaml:2 IMGUS_NONSENSE@ queues@c.yaml:3 storage.directory@default " +
 		"engine.threads@IMGUS_ENGINE_THREADS job.max_attempts@c.yaml:2"

@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/imgus/worker/configs"
+	"github.com/imgus/worker/inference/local"
 )
 
 // choice is what the worker makes of a value that it chooses by itself.
@@ -71,7 +72,8 @@ func (a *app) choices(ctx context.Context, c configs.Config) map[string]choice {
 		choices["log.format"] = choice{format(c.Log.Format, a.stderr), why}
 	}
 	if c.Engine.Threads == 0 {
-		choices["engine.threads"] = choice{"one a core", "what ONNX Runtime chooses from the processor's cores that this process may use"}
+		n, why := local.Threads(0)
+		choices["engine.threads"] = choice{fmt.Sprint(n), why}
 	}
 	library, err := findLibrary(c.Engine.Library)
 	if err != nil {

@@ -20,8 +20,8 @@ const (
 )
 
 // budget is how many bytes models and the work on jobs may take of a device,
-// and why; 0 is no bound.
-func budget(configured int64, d inference.Device) (int64, string) {
+// whose memory is as source says, and why; 0 is no bound.
+func budget(configured int64, d inference.Device, source string) (int64, string) {
 	switch {
 	case configured > 0:
 		return configured, "configured"
@@ -29,15 +29,22 @@ func budget(configured int64, d inference.Device) (int64, string) {
 		return 0, "none: the device's memory is unknown"
 	}
 	reserve := min(max(d.MemoryTotal/reservedShare, reservedLeast), d.MemoryTotal/2)
-	return d.MemoryTotal - reserve, fmt.Sprintf("automatic: %s that there are, but for %s", gibibytes(d.MemoryTotal), gibibytes(reserve))
+	return d.MemoryTotal - reserve, fmt.Sprintf("automatic: %s %s, but for %s", gibibytes(d.MemoryTotal), source, gibibytes(reserve))
 }
+
+// Where the figure of a device's memory comes from.
+const (
+	ofMachine = "of the machine"
+	ofGroup   = "of the control group"
+	byDriver  = "of the GPU by its driver"
+)
 
 // hostMemory is how much memory this process may have, in bytes: the machine's,
 // or less where a control group bounds it (Linux, cgroups(7)); 0 is unknown.
-func hostMemory(root fs.FS) int64 {
-	total := machineMemory(root)
+func hostMemory(root fs.FS) (total int64, source string) {
+	total, source = machineMemory(root), ofMachine
 	if total == 0 {
-		return 0
+		return 0, source
 	}
 	for _, file := range limitFiles(root) {
 		text, err := fs.ReadFile(root, file)
@@ -45,11 +52,11 @@ func hostMemory(root fs.FS) int64 {
 			continue
 		}
 		limit, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-		if err == nil && limit > 0 { // else it is "max"
-			total = min(total, limit)
+		if err == nil && limit > 0 && limit < total { // else it is "max", or no bound
+			total, source = limit, ofGroup
 		}
 	}
-	return total
+	return total, source
 }
 
 // machineMemory reads /proc/meminfo.

@@ -20,7 +20,7 @@ type Options struct {
 	Library string
 	// Devices are "cpu" or "cuda:N"; each works on one job at a time.
 	Devices []string
-	// Threads within an operator on the CPU; 0 lets ONNX Runtime choose.
+	// Threads within an operator on the CPU; 0 is one for each core.
 	Threads int
 	// CUDA are options of the CUDA provider.
 	CUDA map[string]string
@@ -100,13 +100,14 @@ func Open(o Options) (_ *Engine, err error) {
 func (e *Engine) start(gauges func(onnx.Device) gauge, check func(onnx.Options) error) error {
 	o := e.options
 	e.free, e.warming = make(chan *device, len(o.Devices)), make(chan struct{}, 1)
+	threads, _ := Threads(o.Threads)
 	for _, name := range o.Devices {
 		id, err := onnx.ParseDevice(name)
 		if err != nil {
 			return err
 		}
 		d := &device{
-			sessions: onnx.Options{Device: id, Threads: o.Threads, CUDA: o.CUDA},
+			sessions: onnx.Options{Device: id, Threads: threads, CUDA: o.CUDA},
 			info:     job.EngineInfo{Device: name, Provider: id.Provider(), ONNXRuntime: e.version, Worker: o.Worker},
 			broken:   &brokenModels{}, gauge: gauges(id),
 		}
@@ -116,9 +117,9 @@ func (e *Engine) start(gauges func(onnx.Device) gauge, check func(onnx.Options) 
 		d.measure = d.gauge.own
 		facts := d.gauge.facts()
 		var bytes int64
-		bytes, d.why = budget(o.MemoryBudget, facts)
+		bytes, d.why = budget(o.MemoryBudget, facts, d.gauge.source)
 		d.memory = newMemory(bytes)
-		o.Log.Info("device", "device", name, "name", facts.Name, "memory", facts.MemoryTotal, "memory_budget", bytes, "reason", d.why)
+		o.Log.Info("device", "device", name, "name", facts.Name, "memory", facts.MemoryTotal, "memory_budget", bytes, "reason", d.why, "threads", threads)
 		if bytes > 0 && d.measure == nil {
 			o.Log.Warn("of the memory budget only the models' weights are known, not what working takes", "device", name)
 		}

@@ -34,6 +34,8 @@ type GPU = gpu
 var (
 	Budget     = budget
 	HostMemory = hostMemory
+
+	CountThreads = threads
 )
 
 // Add adds a measurement.

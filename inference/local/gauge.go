@@ -14,6 +14,8 @@ import (
 // gauge reads what a device tells.
 type gauge struct {
 	facts func() inference.Device
+	// source is where the figure of its memory comes from.
+	source string
 	// own is how many bytes of the device's memory this process has; nil where
 	// nobody can tell.
 	own func() int64
@@ -68,8 +70,8 @@ func (g *gauges) of(device onnx.Device) gauge {
 func (g *gauges) processor() gauge {
 	resident, closer := residentMemory()
 	g.closers = append(g.closers, closer)
-	total := hostMemory(os.DirFS("/"))
-	all := gauge{facts: func() inference.Device {
+	total, source := hostMemory(os.DirFS("/"))
+	all := gauge{source: source, facts: func() inference.Device {
 		d := inference.Device{MemoryTotal: total}
 		if resident != nil {
 			d.MemoryUsed = resident()
@@ -92,6 +94,7 @@ type gpu interface {
 // nothing of this process, and in a container perhaps never.
 func gaugeOf(g gpu) gauge {
 	return gauge{
+		source: byDriver,
 		facts: func() inference.Device {
 			f, err := g.Facts()
 			if err != nil {

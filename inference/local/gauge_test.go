@@ -24,11 +24,11 @@ func TestBudget(t *testing.T) {
 		{3 * gib, 80 * gib, 3 * gib, "configured"},
 		{3 * gib, 0, 3 * gib, "configured"},
 		{0, 0, 0, "unknown"},
-		{0, 80 * gib, 70 * gib, "automatic: 80.0 GiB that there are, but for 10.0 GiB"},
+		{0, 80 * gib, 70 * gib, "automatic: 80.0 GiB of the machine, but for 10.0 GiB"},
 		{0, 2 * gib, 3 * gib / 2, "512.0 MiB"},
 		{0, 512 << 20, 256 << 20, "256.0 MiB"}, // never more than a half is kept
 	} {
-		got, why := local.Budget(tt.configured, inference.Device{MemoryTotal: tt.total})
+		got, why := local.Budget(tt.configured, inference.Device{MemoryTotal: tt.total}, "of the machine")
 		if got != tt.want || !strings.Contains(why, tt.says) {
 			t.Errorf("%d of %d: got %d, %s", tt.configured, tt.total, got, why)
 		}
@@ -40,25 +40,26 @@ func TestHostMemory(t *testing.T) {
 	for name, tt := range map[string]struct {
 		files map[string]string
 		want  int64
+		from  string
 	}{
-		"the machine's":              {map[string]string{"proc/meminfo": meminfo}, 16 << 20},
-		"no limit":                   {map[string]string{"proc/meminfo": meminfo, "sys/fs/cgroup/memory.max": "max\n"}, 16 << 20},
-		"a container's":              {map[string]string{"proc/meminfo": meminfo, "sys/fs/cgroup/memory.max": "4194304\n"}, 4 << 20},
-		"of the older kind":          {map[string]string{"proc/meminfo": meminfo, "sys/fs/cgroup/memory/memory.limit_in_bytes": "2097152\n"}, 2 << 20},
-		"no limit of the older kind": {map[string]string{"proc/meminfo": meminfo, "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n"}, 16 << 20},
+		"the machine's":              {map[string]string{"proc/meminfo": meminfo}, 16 << 20, "machine"},
+		"no limit":                   {map[string]string{"proc/meminfo": meminfo, "sys/fs/cgroup/memory.max": "max\n"}, 16 << 20, "machine"},
+		"a container's":              {map[string]string{"proc/meminfo": meminfo, "sys/fs/cgroup/memory.max": "4194304\n"}, 4 << 20, "control group"},
+		"of the older kind":          {map[string]string{"proc/meminfo": meminfo, "sys/fs/cgroup/memory/memory.limit_in_bytes": "2097152\n"}, 2 << 20, "control group"},
+		"no limit of the older kind": {map[string]string{"proc/meminfo": meminfo, "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n"}, 16 << 20, "machine"},
 		"of a group around it": {map[string]string{
 			"proc/meminfo": meminfo, "proc/self/cgroup": "0::/system.slice/worker.service\n",
 			"sys/fs/cgroup/system.slice/worker.service/memory.max": "max\n", "sys/fs/cgroup/system.slice/memory.max": "1048576\n",
-		}, 1 << 20},
-		"nonsense": {map[string]string{"proc/meminfo": "MemTotal:\nMemFree: 1 kB\nMemTotal: x kB\n", "sys/fs/cgroup/memory.max": "1"}, 0},
-		"nothing":  {nil, 0},
+		}, 1 << 20, "control group"},
+		"nonsense": {map[string]string{"proc/meminfo": "MemTotal:\nMemFree: 1 kB\nMemTotal: x kB\n", "sys/fs/cgroup/memory.max": "1"}, 0, "machine"},
+		"nothing":  {nil, 0, "machine"},
 	} {
 		root := fstest.MapFS{}
 		for file, text := range tt.files {
 			root[file] = &fstest.MapFile{Data: []byte(text)}
 		}
-		if got := local.HostMemory(root); got != tt.want {
-			t.Errorf("%s: got %d, want %d", name, got, tt.want)
+		if got, from := local.HostMemory(root); got != tt.want || from != "of the "+tt.from {
+			t.Errorf("%s: got %d %s, want %d of the %s", name, got, from, tt.want, tt.from)
 		}
 	}
 }
@@ -97,7 +98,7 @@ func TestGPU(t *testing.T) {
 	}
 	want := inference.Device{
 		Device: "cuda:0", Name: "A card", UUID: "GPU-1", MemoryTotal: 800 * mib, MemoryUsed: 10 * mib,
-		MemoryBudget: 400 * mib, MemoryBudgetReason: "automatic: 800.0 MiB that there are, but for 400.0 MiB",
+		MemoryBudget: 400 * mib, MemoryBudgetReason: "automatic: 800.0 MiB of the GPU by its driver, but for 400.0 MiB",
 		Utilisation: new(7), Temperature: new(60), Loads: 1, ModelMemory: s.MemoryUsed,
 	}
 	if diff := cmp.Diff([]inference.Device{want}, s.Devices); diff != "" {
