@@ -132,6 +132,41 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// What the page says before its programs makes a job and a key that they take.
+func TestExampleOfTheWireFormat(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../docs/wire-format.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(page), "```sh\n")
+	commands, rest, _ := strings.Cut(block, "\npip install")
+	_, arguments, _ := strings.Cut(rest, "6379/0 ")
+	arguments, _, _ = strings.Cut(arguments, "\n")
+	words := strings.Fields(arguments)
+	if len(words) != 3 {
+		t.Fatalf("the page calls with %q", arguments)
+	}
+	dir := t.TempDir()
+	bash := exec.CommandContext(t.Context(), "bash", "-e", "-c", commands)
+	bash.Dir = dir
+	if out, err := bash.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, words[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := job.Parse(data, job.Limits{}); err != nil {
+		t.Error(err)
+	}
+	folder, id := filepath.Split(filepath.Join(dir, words[2]))
+	keys, wrong, err := seal.Keys{Directory: folder}.List()
+	if err != nil || len(wrong) > 0 || len(keys) != 1 || keys[0].ID != id {
+		t.Errorf("keys are %v, %v, %v", keys, wrong, err)
+	}
+}
+
 func TestExamplesSealTheVectors(t *testing.T) {
 	t.Parallel()
 	data, err := os.ReadFile("seal/testdata/vectors.json")

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -24,8 +25,13 @@ func TestFiveCommands(t *testing.T) {
 	if !found || !closed || strings.Count(commands, "\n") != 5 {
 		t.Fatalf("the README has no five commands: %q", commands)
 	}
+	// And how to end it, and where the picture is.
+	end := regexp.MustCompile("`(kill [^`]+)` ends the worker").FindStringSubmatch(readme)
+	if len(end) != 2 || !strings.Contains(readme, "below `.cache/services/s3/imgus/`") {
+		t.Fatal("the README says not how to end the worker, or where the picture is")
+	}
 	home, redis, s3 := t.TempDir(), port(t), port(t)
-	script := "set -e\ntrap 'kill $(jobs -p) || true; wait; make services/stop' EXIT\n" + commands
+	script := "set -e\ntrap 'kill $(jobs -p) || true; wait; make services/stop' EXIT\n" + commands + end[1] + "\nwait %1\ntrap - EXIT\nmake services/stop\n"
 	bash := exec.CommandContext(t.Context(), "bash", "-c", script)
 	bash.Dir = "../.."
 	bash.Env = append(os.Environ(), "SERVICES_DIRECTORY="+home, "SERVICES_REDIS_PORT="+redis, "SERVICES_S3_PORT="+s3,
@@ -42,8 +48,12 @@ func TestFiveCommands(t *testing.T) {
 			last = line
 		}
 	}
-	if r := oneRecord(t, last); r.State != job.Done || len(r.Images) != 1 {
-		t.Errorf("record is %s", last)
+	r := oneRecord(t, last)
+	if r.State != job.Done || len(r.Images) != 1 {
+		t.Fatalf("record is %s", last)
+	}
+	if _, err := os.Stat(filepath.Join(home, "s3", "imgus", filepath.FromSlash(r.Images[0].Key))); err != nil {
+		t.Error(err)
 	}
 	if strings.Contains(stdout.String(), "\nfailed ") {
 		t.Error(stdout.String())
