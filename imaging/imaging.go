@@ -28,7 +28,6 @@
 package imaging
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -146,7 +145,7 @@ func Decode(ctx context.Context, data []byte, l Limits) (*image.NRGBA, error) {
 	if err := l.checkCost(f, size); err != nil {
 		return nil, err
 	}
-	source := &source{data: data, until: time.Now().Add(l.Time)}
+	source := &source{pieces: pieces{data}, until: time.Now().Add(l.Time)}
 	img, err := guard(func() (*image.NRGBA, error) { return c.pictureOf(ctx, source, f, size, orientation) })
 	switch {
 	case ctx.Err() != nil:
@@ -163,7 +162,7 @@ func Decode(ctx context.Context, data []byte, l Limits) (*image.NRGBA, error) {
 
 // size is what the header claims.
 func (c codec) size(data []byte) (image.Point, error) {
-	config, err := guard(func() (image.Config, error) { return c.config(bytes.NewReader(data)) })
+	config, err := guard(func() (image.Config, error) { return c.config(&pieces{data}) })
 	return image.Pt(config.Width, config.Height), err
 }
 
@@ -213,14 +212,28 @@ func guard[T any](f func() (T, error)) (v T, err error) {
 	return f()
 }
 
-// readSize is small, so that a decoder that spends long on few bytes (a JPEG of
-// many scans) meets the end of its time soon.
-const readSize = 256
+// pieceSize is small, so that a decoder that spends long on few bytes (a JPEG of
+// many scans) meets the end of its time soon, and so that little of a photo stays in
+// the buffers of decoders.
+const pieceSize = 256
+
+// pieces gives data piece by piece.
+type pieces struct{ data []byte }
+
+func (p *pieces) Read(b []byte) (int, error) {
+	if len(p.data) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, p.data[:min(pieceSize, len(p.data))])
+	p.data = p.data[n:]
+	return n, nil
+}
 
 // source gives data until its time is up. Decoders do not all pass on the error
 // of their reader, so it remembers.
 type source struct {
-	data  []byte
+	pieces
+
 	until time.Time
 	late  bool
 }
@@ -236,12 +249,7 @@ func (s *source) reader(ctx context.Context) io.Reader {
 		if s.late = time.Now().After(s.until); s.late {
 			return 0, errLate
 		}
-		if len(s.data) == 0 {
-			return 0, io.EOF
-		}
-		n := copy(p, s.data[:min(readSize, len(s.data))])
-		s.data = s.data[n:]
-		return n, nil
+		return s.Read(p)
 	})
 }
 

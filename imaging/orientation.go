@@ -1,11 +1,9 @@
 package imaging
 
 import (
-	"bytes"
 	"image"
 	"regexp"
 
-	"github.com/bep/imagemeta"
 	dimaging "github.com/disintegration/imaging"
 )
 
@@ -26,40 +24,6 @@ func orientation(f facts) int {
 }
 
 var xmpOrientation = regexp.MustCompile(`tiff:Orientation(?:="|>)(\d)`)
-
-// exifOrientation reads the Orientation tag of an EXIF block's first directory.
-// What is broken tells nothing.
-func exifOrientation(exif []byte) (o int, told bool) {
-	if len(exif) == 0 {
-		return 0, false
-	}
-	defer func() {
-		if recover() != nil {
-			o, told = 0, false
-		}
-	}()
-	_, err := imagemeta.Decode(imagemeta.Options{
-		R:            bytes.NewReader(exif),
-		ImageFormat:  imagemeta.TIFF, // which is what an EXIF block is
-		Sources:      imagemeta.EXIF,
-		LimitNumTags: 1000,
-		LimitTagSize: 16,
-		ShouldHandleTag: func(t imagemeta.TagInfo) bool {
-			return t.Namespace == "IFD0" && t.Tag == "Orientation"
-		},
-		HandleTag: func(t imagemeta.TagInfo) error {
-			told = true
-			if v, ok := t.Value.(uint16); ok && v <= 8 {
-				o = int(v)
-			}
-			return imagemeta.ErrStopWalking
-		},
-	})
-	if err != nil {
-		return 0, false
-	}
-	return o, told
-}
 
 // rows gives a picture from its top: row y, as RGBA, into out.
 type rows func(y int, out []uint8)

@@ -181,10 +181,10 @@ func (p *Processor) attempt(ctx context.Context, j *job.Job, a job.Attempt, repo
 	}
 	report(job.Progress{Stage: job.StageFetch})
 	input, mask, err := p.fetch(ctx, j)
+	defer wipe(input, mask) // one may have been fetched and the other not
 	if err != nil {
 		return nil, err
 	}
-	defer wipe(input, mask)
 	failpoint.Hit(failpoint.InputFetched)
 	fetched := time.Now()
 	if err := checks.Input(ctx, input); err != nil {

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -168,7 +167,8 @@ func send(ctx context.Context, conn net.Conn, method, path string, parts [][]byt
 	req.ContentLength = size
 	// A cancelled job's question may stay unfinished; it is answered anyway.
 	unsaid := req.Write(conn)
-	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
+	from := newReader(conn)
+	resp, err := http.ReadResponse(from.Reader, req)
 	if err != nil {
 		return nil, errors.Join(err, unsaid)
 	}
@@ -177,7 +177,21 @@ func send(ctx context.Context, conn net.Conn, method, path string, parts [][]byt
 		_ = resp.Body.Close()
 		return nil, fmt.Errorf("%w: %s: %s", errWire, resp.Status, bytes.TrimSpace(text))
 	}
+	resp.Body = wiping{resp.Body, from}
 	return resp, nil
+}
+
+// wiping is a body whose end wipes what it was read through.
+type wiping struct {
+	io.ReadCloser
+
+	from reader
+}
+
+func (w wiping) Close() error {
+	err := w.ReadCloser.Close()
+	w.from.wipe()
+	return err
 }
 
 // status asks for the engine's state. Unlike an exchange it may fail.

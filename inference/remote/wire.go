@@ -55,6 +55,7 @@ type pictureFacts struct {
 // readPicture reads what the parent wants classified.
 func readPicture(body io.Reader) (inference.Picture, error) {
 	r := newReader(body)
+	defer r.wipe()
 	var f pictureFacts
 	if err := r.line(&f); err != nil {
 		return inference.Picture{}, err
@@ -118,9 +119,20 @@ type reader struct{ *bufio.Reader }
 
 func newReader(r io.Reader) reader { return reader{bufio.NewReaderSize(r, 16<<10)} }
 
+// wipe overwrites the buffer, which held the beginning of a photo.
+func (r reader) wipe() {
+	r.Reset(readerFunc(func(p []byte) (int, error) { clear(p); return len(p), nil }))
+	_, _ = r.Peek(r.Size()) // of zeros there is no end
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
 // line reads one line into v.
 func (r reader) line(v any) error {
 	var text []byte
+	defer func() { clear(text) }()
 	for {
 		part, err := r.ReadSlice('\n')
 		text = append(text, part...)
@@ -161,6 +173,7 @@ func (r reader) bytes(n int64) ([]byte, error) {
 // readQuestion reads what the parent asks. Progress is left nil.
 func readQuestion(body io.Reader) (inference.Request, error) {
 	r := newReader(body)
+	defer r.wipe()
 	var q question
 	if err := r.line(&q); err != nil {
 		return inference.Request{}, err
@@ -191,6 +204,7 @@ type answer struct {
 // models, so nothing that it says is taken on trust.
 func readAnswer(body io.Reader, progress func(job.Progress)) (*answer, error) {
 	r := newReader(body)
+	defer r.wipe()
 	for {
 		var l line
 		if err := r.line(&l); err != nil {
@@ -236,6 +250,9 @@ func (f *facts) read(r reader) (*inference.Result, error) {
 	for _, image := range f.Images {
 		data, err := r.bytes(image.Bytes)
 		if err != nil {
+			for _, earlier := range result.Images {
+				clear(earlier.Data)
+			}
 			return nil, err
 		}
 		result.Images = append(result.Images, inference.Image{

@@ -1,15 +1,20 @@
 package remote
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/imgus/worker/internal/memtest"
 	"github.com/imgus/worker/job"
 )
 
@@ -38,6 +43,70 @@ func TestReadQuestion(t *testing.T) {
 			t.Errorf("%.60q: got %v, want %v", text, err, want)
 		}
 	}
+}
+
+// What the reader of a question or an answer keeps for itself holds nothing of it.
+func TestNothingStaysInTheReader(t *testing.T) {
+	for name, c := range map[string]struct {
+		head string
+		read func(io.Reader) ([]byte, error)
+	}{
+		"question": {`{"job":{"version":1,"id":"a"},"input_bytes":200}`, func(r io.Reader) ([]byte, error) {
+			q, err := readQuestion(r)
+			return q.Input, err
+		}},
+		"picture": {`{"target":"input","bytes":200}`, func(r io.Reader) ([]byte, error) {
+			p, err := readPicture(r)
+			return p.Data, err
+		}},
+		"answer": {`{"result":{"images":[{"bytes":200,"format":"png","width":64,"height":64}]}}`, func(r io.Reader) ([]byte, error) {
+			a, err := readAnswer(r, nil)
+			return a.result.Images[0].Data, err
+		}},
+		"cut answer": {`{"result":{"images":[{"bytes":200,"format":"png","width":64,"height":64},{"bytes":9,"format":"png","width":64,"height":64}]}}`, func(r io.Reader) ([]byte, error) {
+			if _, err := readAnswer(r, nil); !errors.Is(err, io.EOF) {
+				return nil, fmt.Errorf("got %w", err)
+			}
+			return nil, nil
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			memtest.Gone(t, func(s *memtest.Secret) {
+				said := append([]byte(c.head+"\n"), make([]byte, 200)...)
+				s.Write(said[len(said)-100:])
+				got, err := c.read(bytes.NewReader(said))
+				if err != nil {
+					t.Fatal(err)
+				}
+				clear(said)
+				clear(got)
+			})
+		})
+	}
+}
+
+func TestNothingStaysOfAnAnswer(t *testing.T) {
+	memtest.Gone(t, func(s *memtest.Secret) {
+		here, there := net.Pipe()
+		said := append([]byte("HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n"), make([]byte, 200)...)
+		s.Write(said[len(said)-100:])
+		go func() {
+			_, _ = http.ReadRequest(bufio.NewReader(there))
+			_, _ = there.Write(said)
+			_ = there.Close()
+		}()
+		resp, err := send(t.Context(), here, http.MethodGet, "/status", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, 200)
+		if _, err := io.ReadFull(resp.Body, got); err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		clear(said)
+		clear(got)
+	})
 }
 
 func TestReadAnswer(t *testing.T) {

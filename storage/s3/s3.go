@@ -64,19 +64,23 @@ func (b *Bucket) get(ctx context.Context, key string, limit int64) ([]byte, erro
 		return nil, errors.New("the store does not tell the object's size")
 	}
 	data := make([]byte, info.Size)
+	refuse := func(err error) ([]byte, error) {
+		clear(data)
+		return nil, err
+	}
 	if _, err = io.ReadFull(body, data); err == nil {
 		_, err = io.Copy(io.Discard, body) // minio-go compares the checksum at the end
 	}
 	if isMismatch(err) {
-		return nil, storage.ErrCorrupt
+		return refuse(storage.ErrCorrupt)
 	}
 	if err != nil {
-		return nil, err
+		return refuse(err)
 	}
 	// A store may leave out the checksum's type, without which minio-go compares
 	// none. That of an upload in parts, which ends in -N, is not the content's.
 	if want := info.ChecksumSHA256; want != "" && !strings.Contains(want, "-") && want != checksum(data) {
-		return nil, storage.ErrCorrupt
+		return refuse(storage.ErrCorrupt)
 	}
 	return data, nil
 }
