@@ -16,7 +16,7 @@ func inspectGIF(data []byte, size image.Point) (facts, error) {
 	f := facts{memory: int64(size.X) * int64(size.Y)}
 	b := blocks{rest: data}
 	global := b.palette(b.take(13)[10])
-	transparent := -1
+	transparent, ended := -1, false
 	for {
 		switch b.byte() {
 		case '!':
@@ -42,15 +42,17 @@ func inspectGIF(data []byte, size image.Point) (facts, error) {
 			}
 			b.skip()
 		default: // the end, or what the decoder does not get to
-			b.failed = true
+			ended = true
 		}
-		if b.failed {
+		if b.failed || ended {
 			break
 		}
 	}
 	switch {
-	case f.first == nil:
+	case b.failed: // later pictures may be cut too
 		return f, io.ErrUnexpectedEOF
+	case f.first == nil:
+		return f, errNoFrame
 	case f.first.place.Empty():
 		return f, errNoFrame
 	case !f.first.place.In(image.Rectangle{Max: size}):

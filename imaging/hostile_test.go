@@ -53,6 +53,19 @@ func scanBomb(t testing.TB, n int) []byte {
 	return bytes.Join([][]byte{data[:end], bytes.Repeat(data[start:end], n), data[end:]}, nil)
 }
 
+// secondFrame is where an animated GIF has its second picture.
+func secondFrame(t testing.TB) int {
+	t.Helper()
+	file := goldenFile(t, "gif-animated")
+	control := []byte("\x21\xf9\x04")
+	first := bytes.Index(file, control)
+	second := bytes.Index(file[first+1:], control)
+	if first < 0 || second < 0 {
+		t.Fatal("no second frame")
+	}
+	return first + 1 + second + 8
+}
+
 func TestDecodeRefuses(t *testing.T) {
 	limited := func(change func(*imaging.Limits)) imaging.Limits {
 		l := imaging.DefaultLimits()
@@ -87,6 +100,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{"PNG header only", pngHeader(10, 10), small, imaging.ErrNotImage, "PNG"},
 		{"WebP bomb", webpBomb, imaging.DefaultLimits(), imaging.ErrNotImage, "WebP"},
 		{"WebP cut", goldenFile(t, "exif-6-webp-lossy")[:140], small, imaging.ErrNotImage, "unexpected EOF"},
+		{"GIF cut in its second frame", goldenFile(t, "gif-animated")[:secondFrame(t)+15], small, imaging.ErrNotImage, "unexpected EOF"},
+		{"GIF without its end", bytes.TrimSuffix(goldenFile(t, "gif"), []byte(";")), small, imaging.ErrNotImage, "unexpected EOF"},
 		{"WebP animation without a frame", riff("VP8X\x0a\x00\x00\x00\x02" + strings.Repeat("\x00", 9)), small, imaging.ErrNotImage, "it has no picture"},
 		{"scan bomb", scanBomb(t, 100), imaging.DefaultLimits(), imaging.ErrNotImage, "more than 100 scans"},
 		{"no limits", photo, imaging.Limits{}, imaging.ErrTooLarge, ""},
