@@ -89,6 +89,11 @@ func TestLeastRights(t *testing.T) {
 			t.Errorf("%s is %s", id, r.State)
 		}
 	}
+	for _, f := range s.findings(0) {
+		if f.Check == "storage" && f.Verdict != good {
+			t.Errorf("the doctor: %+v", f)
+		}
+	}
 	s.must(0, "sweep", "--dry-run")
 	producer.must(0, append([]string{"enqueue", "--id", "three", "--wait", "--subject", aSubject}, small...)...)
 	s.must(0, "hold", "--subject", aSubject)
