@@ -35,12 +35,13 @@ func mustLoad(t *testing.T, path string, environ ...string) (configs.Config, con
 }
 
 func TestReferenceHoldsTheDefaults(t *testing.T) {
-	c, sources := mustLoad(t, write(t, "worker.yaml", configs.Reference))
+	path := write(t, "worker.yaml", configs.Reference)
+	c, sources := mustLoad(t, path)
 	if diff := cmp.Diff(configs.Default(), c); diff != "" {
 		t.Errorf("worker.yaml differs from Default() (-default +file):\n%s", diff)
 	}
 	for _, name := range slices.Sorted(maps.Keys(sources)) {
-		if !strings.HasPrefix(sources[name], "worker.yaml:") {
+		if !strings.HasPrefix(sources[name], path+":") {
 			t.Errorf("worker.yaml leaves out %s", name)
 		}
 	}

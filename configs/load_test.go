@@ -125,7 +125,7 @@ http: {address: ""}
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Error(diff)
 	}
-	if sources["job.timeout"] != "c.yaml:6" {
+	if sources["job.timeout"] != path+":6" {
 		t.Errorf("job.timeout comes from %s", sources["job.timeout"])
 	}
 }
