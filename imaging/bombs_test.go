@@ -90,6 +90,10 @@ var bombs = []bomb{
 	{"PNG padded with a text", func(t testing.TB) []byte {
 		return withChunk(rowsPNG(7000, 8, 6, zeros(t, 1<<20)), "tEXt", bytes.Repeat([]byte("x\x00y"), 1<<20))
 	}, imaging.ErrNotImage},
+	{"VP8L of 25 megapixels and room for many codes", func(testing.TB) []byte {
+		file := oneColour(5000)
+		return riff("VP8L" + string(binary.LittleEndian.AppendUint32(nil, 600_000)) + string(file[20:]) + strings.Repeat("\x00", 600_000-len(file[20:])))
+	}, imaging.ErrTooLarge},
 	{"VP8L of 49 megapixels of one colour", func(testing.TB) []byte { return oneColour(7000) }, imaging.ErrNotImage},
 	{"VP8 of 49 megapixels without pixels", func(testing.TB) []byte {
 		return riff("VP8 \x14\x00\x00\x00\x10\x00\x00\x9d\x01\x2a\x58\x1b\x58\x1b" + strings.Repeat("\x00", 10))

@@ -97,8 +97,11 @@ func (b bitstream) cost(size image.Point) (memory int64, inPlace bool, err error
 		err = errTooShort
 	}
 	// With a palette the pixels are there twice; and there are three transforms or
-	// tables of a value for each 4 x 4 pixels.
-	return (8*4 + 3) * pixels / 4, true, err
+	// tables of a value for each 4 x 4 pixels. Huffman codes come on top: the decoder
+	// takes 2,600 groups of them at most, each of up to 53 KB, which 200 bytes of the
+	// file can ask for.
+	const groups, groupMemory, groupBytes = 2600, 53_000, 200
+	return (8*4+3)*pixels/4 + min(groups, length/groupBytes)*groupMemory, true, err
 }
 
 func eachChunk(rest []byte, visit func(name string, chunk []byte) error) error {
