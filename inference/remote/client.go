@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/imgus/worker/inference"
@@ -107,7 +108,13 @@ func (c *client) exchange(ctx context.Context, path string, parts [][]byte, prog
 	defer conn.Close()
 	over := make(chan struct{})
 	defer close(over)
+	asked := &noting{Conn: conn, begun: make(chan struct{})}
 	defer context.AfterFunc(ctx, func() {
+		// A question that ends within its head is none, and has no answer.
+		select {
+		case <-asked.begun:
+		case <-over:
+		}
 		_ = conn.CloseWrite() // it is closed already where the child is gone
 		select {
 		case <-over:
@@ -116,12 +123,27 @@ func (c *client) exchange(ctx context.Context, path string, parts [][]byte, prog
 		}
 	})()
 
-	a, err := talk(context.WithoutCancel(ctx), conn, path, parts, progress)
+	a, err := talk(context.WithoutCancel(ctx), asked, path, parts, progress)
 	if err != nil {
 		c.bury(err)
 		return nil, err
 	}
 	return a, nil
+}
+
+// noting is a connection that tells when something was written: net/http's first
+// write has the whole head of a question.
+type noting struct {
+	net.Conn
+
+	begun chan struct{}
+	once  sync.Once
+}
+
+func (n *noting) Write(p []byte) (int, error) {
+	written, err := n.Conn.Write(p)
+	n.once.Do(func() { close(n.begun) })
+	return written, err
 }
 
 // bury sees to it that a child that is lost is gone. One that crashed is given
