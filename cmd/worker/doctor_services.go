@@ -66,7 +66,21 @@ func (d *doctor) redis(ctx context.Context) {
 
 // rights tries whether Redis takes what a worker writes.
 func (d *doctor) rights(ctx context.Context, client *queue.Client) {
-	switch denied, err := client.Rights(ctx); {
+	denied, err := client.Rights(ctx)
+	// What works all the same without them is said in the package doc of queue.
+	var lacking []string
+	denied = slices.DeleteFunc(denied, func(right string) bool {
+		optional := right == "+scan" || right == "+psubscribe"
+		if optional {
+			lacking = append(lacking, right)
+		}
+		return optional
+	})
+	if len(lacking) > 0 {
+		d.warn("redis", "the user lacks "+strings.Join(lacking, " ")+": tasks whose list is lost are not found (+scan), worker top hears of no end (+psubscribe)",
+			"give the user these rights; deploy/redis/users.acl has them")
+	}
+	switch {
 	case err != nil:
 		d.fail("redis", err, remedyOf(err, redisRemedies, "try again: the connection was lost in the middle"))
 	case len(denied) > 0:

@@ -118,6 +118,17 @@ func TestDoctorFindsFaults(t *testing.T) {
 	}
 }
 
+// What the worker can do without is a warning.
+func TestDoctorOnRightsThatAreNotNeeded(t *testing.T) {
+	redis := testservices.StartRedis(t, testservices.RedisOptions{Users: []string{"user default on nopass ~* &* +@all -scan -psubscribe"}}).Addr
+	found := newProgram(t, "IMGUS_REDIS_URL="+redis, "IMGUS_STORAGE_KIND=directory", "IMGUS_STORAGE_DIRECTORY="+t.TempDir(), "IMGUS_MODELS_DIRECTORY="+t.TempDir(), "IMGUS_HTTP_ADDRESS=").findings(0)
+	if !slices.ContainsFunc(found, func(f finding) bool {
+		return f.Check == "redis" && f.Verdict == warning && strings.Contains(f.Detail, "+scan +psubscribe")
+	}) {
+		t.Errorf("nothing is said of it: %+v", found)
+	}
+}
+
 // A provider library that misses what it needs is named, with what it misses.
 func TestDoctorNamesMissingLibraries(t *testing.T) {
 	dir := t.TempDir()
