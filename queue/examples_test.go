@@ -74,7 +74,7 @@ func TestExamples(t *testing.T) {
 	}
 	rules := slices.DeleteFunc(strings.Split(strings.TrimSpace(string(users)), "\n"), func(line string) bool { return strings.HasPrefix(line, "#") })
 	server := testservices.StartRedis(t, testservices.RedisOptions{Users: rules})
-	got := make(chan *job.Job, 1)
+	got := make(chan *job.Job, 16) // a test that fails leaves some
 	h := newHandler(func(ctx context.Context, j *job.Job, a job.Attempt, report func(job.Progress)) (job.Outcome, error) {
 		got <- j
 		if strings.HasSuffix(j.ID, "erased") {
@@ -88,7 +88,7 @@ func TestExamples(t *testing.T) {
 	opts.Queues = map[string]int{"sealed": 1}
 	plain := options(opts.Connection, h)
 	plain.Queues = map[string]int{"plain": 1, "erased": 1}
-	seen := begun{headers: make(chan map[string]string, 1)}
+	seen := begun{headers: make(chan map[string]string, 16)}
 	opts.Observer, plain.Observer = seen, seen
 	start(t, opts)
 	start(t, plain)
